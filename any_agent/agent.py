@@ -1,0 +1,326 @@
+"""Agent: wires options into a Run. Domain agents subclass it; it is the only room that knows the concrete parts."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+from typing import Any, ClassVar, cast
+
+from . import config
+from .config import Route
+from .dispatch import Dispatch
+from .errors import ConfigurationError
+from .log import LogObserver
+from .loop import Run
+from .models.fallback import FallbackModel, RetryPolicy
+from .models.openai_wire import DirectModel
+from .models.wire import SAMPLING_PARAMS, collected
+from .options import AgentOptions, given_fields
+from .protocols import Model
+from .session import AgentSession, Prompt
+from .sync import run_sync
+from .tools import Tool, ToolRegistry
+from .types import (
+    AgentResponse,
+    Event,
+    ResultMessage,
+    SystemMessage,
+    TextDelta,
+    text_of,
+)
+
+_ROUTE_FIELDS = frozenset({"model", "provider", "base_url", "api_base", "api_key", "api_version", "organization"})
+_MODEL_FIELDS = _ROUTE_FIELDS | {
+    "door", "fallback_models", "litellm_kwargs", "retry_on_error", "max_retries", "retry_delay", "max_retry_wait",
+    "context_window_size", "context_window",
+}  # fmt: skip
+
+
+class Agent:
+    """An agent on any model: `Agent("ollama/qwen3")`, `Agent("my-model", base_url="http://127.0.0.1:8080/v1")`.
+
+    A domain agent is a subclass. Points to override, all without I/O in `__init__`:
+        build_system_prompt()      the instructions
+        build_tools()              the tools
+        check_response(response)   accept an answer, or say what is wrong with it
+        make_model(route)          another way to the model
+
+    Args:
+        model: name, `provider/name`, or an object with `stream(request)` (a Model). None: environment, config file.
+        provider: lm_studio, ollama, llamacpp, vllm, or any provider LiteLLM knows.
+        options: AgentOptions, or a mapping of its fields; the arguments here win over it.
+        api_base: address of an OpenAI-compatible server; `base_url` is the same.
+        fields: any field of AgentOptions.
+
+    Raises:
+        ConfigurationError: an option is unknown or not allowed. Which server is meant is settled at the first call.
+    """
+
+    max_corrections: ClassVar[int] = 1
+    """How often an answer that `check_response` refuses is asked for again."""
+
+    def __init__(
+        self,
+        model: str | Model | None = None,
+        provider: str | None = None,
+        options: AgentOptions | Mapping[str, Any] | None = None,
+        api_key: str | None = None,
+        api_base: str | None = None,
+        api_version: str | None = None,
+        organization: str | None = None,
+        **fields: Any,
+    ) -> None:
+        given = options if isinstance(options, AgentOptions) else AgentOptions(**(options or {}))
+        named = {
+            "model": model if isinstance(model, str) else None,
+            "provider": provider,
+            "api_key": api_key,
+            "base_url": fields.pop("base_url", None) or api_base,
+            "api_version": api_version,
+            "organization": organization,
+        }
+        changes = {**fields, **{name: value for name, value in named.items() if value is not None}}
+        self.options: AgentOptions = given.replace(**changes) if changes else given
+        self._own_model: Model | None = None if model is None or isinstance(model, str) else model
+        self._registry: ToolRegistry | None = None
+        self._base: Run | None = None
+        self._sessions: dict[str, AgentSession] = {}
+        level = self.options.log_level if self.options.enable_logging else None
+        self._log = LogObserver(level, has_metrics=self.options.enable_metrics)
+
+    # -------------------------------------------------------------- points to override
+
+    def build_system_prompt(self) -> str:
+        """The instructions before every conversation; '': none. Asked once, at the first call."""
+        return self.options.system_prompt
+
+    def build_tools(self) -> Iterable[Tool | Any]:
+        """The tools: Tool objects or plain functions. Asked once, at the first call or `register_tool`."""
+        return self.options.tools
+
+    async def check_response(self, response: AgentResponse) -> str | None:
+        """None accepts the answer; a text is sent to the model as what to do better (`max_corrections` times)."""
+        return None
+
+    def make_model(self, route: Route) -> Model:
+        """The way to one model. Override to bring another transport; retry and fallback stay around it."""
+        if route.door == "direct":
+            assert route.base_url is not None
+            headers = {"OpenAI-Organization": route.organization} if route.organization else {}
+            return DirectModel(
+                route.model, route.base_url, provider=route.provider, api_key=route.api_key, headers=headers
+            )
+        from .models.litellm_wrapper import LiteLLMModel
+
+        return LiteLLMModel(
+            route.model,
+            provider=route.provider,
+            api_key=route.api_key,
+            base_url=route.base_url,
+            api_version=route.api_version,
+            organization=route.organization,
+            extra_params=self.options.litellm_kwargs,
+            context_window=self.options.window_tokens,
+        )
+
+    # -------------------------------------------------------------- asking
+
+    async def query(
+        self,
+        prompt: Prompt | AsyncIterable[Any],
+        options: AgentOptions | Mapping[str, Any] | None = None,
+        *,
+        session_id: str | None = None,
+        stream: bool | None = None,
+        **overrides: Any,
+    ) -> Any:
+        """Ask and get an AgentResponse (a `str`); with `stream=True` an async iterator of text chunks.
+
+        Args:
+            prompt: text, a list of messages, or an async iterable of either.
+            session_id: go on with this conversation (made when new); None: a fresh one each time.
+            options, overrides: options for this prompt only.
+
+        Raises:
+            AnyAgentError: the run failed; ConfigurationError before anything is sent.
+        """
+        session = self._session(session_id)
+        words = {**given_fields(options), **overrides}
+        if not isinstance(prompt, (str, Sequence)):
+            prompt = await collected(prompt)
+        if stream or (stream is None and self.options.stream_by_default):
+            return self._text_chunks(session, prompt, words)
+        return await session.query(prompt, **words)
+
+    async def stream_query(self, prompt: Prompt | AsyncIterable[Any], **overrides: Any) -> AsyncIterator[str]:
+        """Text chunks of the answer while they arrive; raises what `query` raises."""
+        chunks = await self.query(prompt, stream=True, **overrides)
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                yield chunk
+
+    def stream(self, prompt: Prompt, *, session_id: str | None = None, **overrides: Any) -> AsyncIterator[Event]:
+        """Every event of the run while it happens; a ResultMessage last, which also tells of errors."""
+        return self._session(session_id).stream(prompt, **overrides)
+
+    def query_sync(self, prompt: Prompt, **overrides: Any) -> AgentResponse:
+        """`query` for scripts without an event loop.
+
+        Raises:
+            InvalidInputError: an event loop is running here; use `await agent.query(…)`.
+        """
+        return cast(AgentResponse, run_sync(self.query(prompt, **{"stream": False, **overrides}), name="query"))
+
+    def create_session(self, session_id: str | None = None, **_: Any) -> AgentSession:
+        """A conversation that remembers. Works with and without `await`."""
+        session = AgentSession(self, session_id)
+        self._sessions[session.session_id] = session
+        return session
+
+    def register_tool(self, tool: Tool | Any, *, replace: bool = False) -> Tool:
+        """Give the agent one more tool (a Tool or a plain function); returns the Tool.
+
+        Raises:
+            ConfigurationError: the name is taken, or it is no tool.
+        """
+        added = self.tools.register(tool, replace=replace)
+        self._base = None
+        return added
+
+    @property
+    def tools(self) -> ToolRegistry:
+        if self._registry is None:
+            self._registry = ToolRegistry([_known(one) for one in self.build_tools()])
+        return self._registry
+
+    async def aclose(self) -> None:
+        """Close sessions and connections. Safe to call twice; the agent can be used again."""
+        sessions, self._sessions = list(self._sessions.values()), {}
+        for session in sessions:
+            await session.close()
+        if self._base is not None:
+            await self._base.model.aclose()
+
+    async def __aenter__(self) -> Agent:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.options.model or (self._own_model and self._own_model.name) or 'auto'!r})"
+
+    # -------------------------------------------------------------- wiring
+
+    @property
+    def route(self) -> Route:
+        """Where the model is reached: provider, model, base_url, door. Reads environment and config files."""
+        return config.route(self._settings(self.options), door=self.options.door)
+
+    @property
+    def model(self) -> str:
+        """The model's name."""
+        return self._own_model.name if self._own_model else self.options.model or self.route.model
+
+    @property
+    def provider(self) -> str | None:
+        return None if self._own_model else self.route.provider
+
+    @property
+    def observers(self) -> Sequence[Any]:
+        return [*self.options.observers, self._log]
+
+    async def open_run(self, session_id: str, overrides: Mapping[str, Any]) -> Run:
+        """The parts of one run (part of the SessionHost seam)."""
+        base = self._base
+        if base is None:
+            self.options = self._with_files(self.options)
+            chain = self._chain(self.options, self._own_model)
+            base = self._base = _wired(self.options, chain, self.tools, self.build_system_prompt())
+        if not overrides:
+            return replace(base, session_id=session_id)
+        extra = {k: v for k, v in overrides.items() if k in SAMPLING_PARAMS and k not in AgentOptions.model_fields}
+        options = self.options.replace(**{k: v for k, v in overrides.items() if k not in extra})
+        model: Model = base.model
+        if overrides.keys() & _MODEL_FIELDS:
+            model = self._chain(options, None if "model" in overrides else self._own_model)
+        tools = ToolRegistry([_known(one) for one in options.tools]) if "tools" in overrides else self.tools
+        prompt = options.system_prompt if "system_prompt" in overrides else text_of(base.system) if base.system else ""
+        run = _wired(options, model, tools, prompt)
+        return replace(run, session_id=session_id, params={**run.params, **extra})
+
+    def _chain(self, options: AgentOptions, own: Model | None) -> FallbackModel:
+        """The model and its fallbacks, with retry."""
+        policy = RetryPolicy(
+            options.max_retries if options.retry_on_error else 0, options.retry_delay, 30.0, options.max_retry_wait
+        )
+        if own is not None:
+            named = [entry if isinstance(entry, dict) else {"model": entry} for entry in options.fallback_models]
+            others = [self.make_model(config.route(door=options.door, **one)) for one in named]
+            return FallbackModel([own, *others], policy)
+        main = config.route(self._settings(options), door=options.door)
+        routes = [main, *config.fallback_routes(options.fallback_models, main, door=options.door)]
+        return FallbackModel([self.make_model(route) for route in routes], policy)
+
+    def _settings(self, options: AgentOptions) -> dict[str, config.Setting]:
+        named = {name: getattr(options, name) for name in _ROUTE_FIELDS - {"base_url", "api_base"}}
+        return config.resolve({**named, "base_url": options.address})
+
+    def _with_files(self, options: AgentOptions) -> AgentOptions:
+        """Options from config files, where the user gave none."""
+        found = config.resolve({})
+        fields = AgentOptions.model_fields.keys() - _ROUTE_FIELDS - options.model_fields_set
+        changes = {name: setting.value for name, setting in found.items() if name in fields}
+        return options.replace(**changes) if changes else options
+
+    def _session(self, session_id: str | None) -> AgentSession:
+        if session_id is None:
+            return AgentSession(self)
+        return self._sessions.get(session_id) or self.create_session(session_id)
+
+    async def _text_chunks(self, session: AgentSession, prompt: Prompt, words: dict[str, Any]) -> AsyncIterator[str]:
+        held, least = "", self.options.stream_chunk_size
+        async with aclosing(session.stream(prompt, **words)) as events:  # type: ignore[type-var]
+            async for event in events:
+                if isinstance(event, TextDelta):
+                    held += event.text
+                    if len(held) >= least:
+                        yield held
+                        held = ""
+                elif isinstance(event, ResultMessage):
+                    if held:
+                        yield held
+                    if event.error is not None:
+                        raise event.error
+
+
+def _wired(options: AgentOptions, model: Model, registry: ToolRegistry, prompt: str) -> Run:
+    has_tools = options.enable_tools and len(registry) > 0
+    params = options.sampling()
+    if has_tools and "parallel_tool_calls" in options.model_fields_set:
+        params["parallel_tool_calls"] = options.parallel_tool_calls
+    return Run(
+        model=model,
+        dispatch=Dispatch(registry, options.hooks, options.tool_timeout, options.parallel_tool_calls),
+        system=SystemMessage(prompt) if prompt else None,
+        tools=registry.specs() if has_tools else (),
+        tool_choice=options.wire_tool_choice() if has_tools else None,
+        params=params,
+        extra_body=options.extra_body,
+        timeout_s=options.timeout,
+        max_turns=options.max_turns,
+        max_tool_iterations=options.max_tool_iterations,
+        executes_tools=options.auto_execute_tools,
+    )
+
+
+def _known(tool: Any) -> Any:
+    if isinstance(tool, str):
+        raise ConfigurationError(
+            f"there is no built-in tool {tool!r}; pass the function or Tool itself",
+            field="tools",
+            value=tool,
+            allowed="Tool, function",
+        )
+    return tool

@@ -1,0 +1,217 @@
+"""`query()` and `Client`: the Claude-style skin over a session. Blocks arrive while the model speaks."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator, Generator, Mapping, Sequence
+from contextlib import aclosing
+from typing import Any
+
+from .agent import Agent
+from .errors import InvalidInputError, LimitError, MaxTurnsError
+from .models.wire import collected
+from .options import AgentOptions
+from .types import (
+    AssistantMessage,
+    Message,
+    ResultMessage,
+    TextBlock,
+    TextDelta,
+    ThinkingBlock,
+    ThinkingDelta,
+    ToolMessage,
+    ToolUseBlock,
+    ToolUseError,
+)
+
+
+def _agent(options: AgentOptions | Mapping[str, Any] | None) -> Agent:
+    given = options if isinstance(options, AgentOptions) else AgentOptions(**(options or {}))
+    # Users of this skin run tools themselves unless they ask otherwise.
+    return Agent(options=given.replace(auto_execute_tools=given.given("auto_execute_tools", False)))
+
+
+async def query(
+    prompt: str | Sequence[Any] | AsyncIterable[Any], options: AgentOptions | Mapping[str, Any] | None = None
+) -> AsyncIterator[AssistantMessage | ToolMessage | ResultMessage]:
+    """One prompt, streamed: AssistantMessages with the blocks that just arrived, a ResultMessage last.
+
+    Raises:
+        AnyAgentError: after the ResultMessage that tells of it; a reached limit is told by the ResultMessage alone.
+    """
+    async with _agent(options) as agent:
+        name = agent.model
+        messages = await _listed(prompt)
+        async with aclosing(agent.stream(messages)) as events:  # type: ignore[type-var]
+            async for event in events:
+                if isinstance(event, TextDelta):
+                    yield AssistantMessage((TextBlock(event.text),), model=name, is_partial=True)
+                elif isinstance(event, ThinkingDelta):
+                    yield AssistantMessage(
+                        (ThinkingBlock(event.thinking, event.signature),), model=name, is_partial=True
+                    )
+                elif isinstance(event, AssistantMessage) and event.tool_calls:
+                    yield AssistantMessage(event.tool_calls, model=event.model or name, is_partial=True)
+                elif isinstance(event, (ToolMessage, ResultMessage)):
+                    yield event
+                    error = event.error if isinstance(event, ResultMessage) else None
+                    if error is not None and not isinstance(error, LimitError):
+                        raise error
+
+
+async def _listed(prompt: Any) -> Any:
+    return prompt if isinstance(prompt, (str, Sequence)) else await collected(prompt)
+
+
+class Client:
+    """A conversation: `await client.query(…)`, then `async for block in client.receive_messages()`.
+
+    Attributes: session (the AgentSession), result (ResultMessage of the last run).
+    """
+
+    def __init__(self, options: AgentOptions | Mapping[str, Any] | None = None, *, agent: Agent | None = None) -> None:
+        self.agent = agent or _agent(options)
+        self.options = self.agent.options
+        self.session = self.agent.create_session()
+        self.result: ResultMessage | None = None
+        self._prompts: list[Any] = []
+        self._unreported: list[_ToolAnswer] = []
+
+    async def query(self, prompt: str | Sequence[Any] | AsyncIterable[Any] = "") -> None:
+        """Say something; `receive_messages()` gets the answer. `""` goes on after tool results."""
+        said = await _listed(prompt)
+        if said:
+            await self.session.send(said)
+            self._prompts.append(said)
+
+    async def receive_messages(self) -> AsyncIterator[TextBlock | ToolUseBlock | ToolUseError]:
+        """Blocks while they arrive: pieces of text, whole tool calls.
+
+        When every call of a turn has been answered by `add_tool_result`, the conversation goes on by itself, and so it
+        does with a prompt that was queried meanwhile.
+
+        Raises:
+            InvalidInputError: nothing was asked.
+            AnyAgentError: the run failed; MaxTurnsError: `max_turns` or `max_tool_iterations` was reached.
+        """
+        if not self._prompts and not self.session.can_continue:
+            raise InvalidInputError("nothing was asked: await client.query(…) first", field="prompt")
+        turns = rounds = 0
+        while self._prompts or self.session.can_continue:
+            if self._prompts:
+                turns = rounds = 0
+            self._prompts.clear()
+            await self._report()
+            left = self._left(turns, rounds)
+            overrides = {} if left is None or left == self.options.max_turns else {"max_turns": left}
+            async with aclosing(self.session.stream("", **overrides)) as events:  # type: ignore[type-var]
+                async for event in events:
+                    if isinstance(event, TextDelta):
+                        yield TextBlock(event.text)
+                    elif isinstance(event, AssistantMessage):
+                        for call in event.tool_calls:
+                            shown = await self._shown(call)
+                            if shown is not None:
+                                yield shown
+                    elif isinstance(event, ResultMessage):
+                        self.result = event
+            result = self.result
+            if result is None or result.subtype == "interrupted":
+                return
+            if result.error is not None:
+                raise result.error
+            turns, rounds = turns + result.num_turns, rounds + 1
+
+    receive_response = receive_messages
+
+    def _left(self, turns: int, rounds: int) -> int | None:
+        """Model calls that are left for this prompt; None: no limit."""
+        most, most_rounds = self.options.max_turns, self.options.max_tool_iterations
+        if most is not None and turns >= most:
+            raise MaxTurnsError(f"max_turns={most} reached before the model finished", limit="max_turns", value=most)
+        if rounds > most_rounds:
+            text = f"max_tool_iterations={most_rounds} reached before the model finished"
+            raise MaxTurnsError(text, limit="max_tool_iterations", value=most_rounds)
+        return None if most is None else most - turns
+
+    async def _shown(self, call: ToolUseBlock | ToolUseError) -> ToolUseBlock | ToolUseError | None:
+        if self.options.auto_execute_tools:
+            return call
+        if isinstance(call, ToolUseBlock):
+            return await self.session.offer(call)
+        # Nobody can run it: the model is told, and asked again.
+        self.session.put_tool_result(call.id, f"Error: {call.error}. Nothing was run.", is_error=True)
+        return call
+
+    def add_tool_result(
+        self, tool_call_id: str, content: Any, *, name: str | None = None, is_error: bool = False
+    ) -> _ToolAnswer:
+        """Answer a tool call you ran. Takes effect at once; awaiting it also runs the PostToolUse hooks.
+
+        Raises:
+            InvalidInputError: no open call has this id.
+        """
+        self.session.put_tool_result(tool_call_id, content, is_error=is_error)
+        answer = _ToolAnswer(self, tool_call_id, content)
+        self._unreported.append(answer)
+        return answer
+
+    async def _report(self) -> None:
+        for answer in list(self._unreported):
+            await answer
+
+    async def interrupt(self) -> None:
+        """Stop what runs; from any task, any number of times. The client stays usable."""
+        self._prompts.clear()
+        await self.session.interrupt()
+
+    async def connect(self, prompt: Any = None) -> None:
+        """Nothing has to be connected; a prompt given here is queried."""
+        if prompt is not None:
+            await self.query(prompt)
+
+    async def close(self) -> None:
+        """End the conversation and give back connections."""
+        await self.session.close()
+        await self.agent.aclose()
+
+    disconnect = close
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """The conversation as OpenAI dicts (a copy)."""
+        return self.session.history
+
+    @property
+    def message_history(self) -> list[dict[str, Any]]:
+        """Like `history`; may be assigned."""
+        return self.session.history
+
+    @message_history.setter
+    def message_history(self, messages: Sequence[Message | Mapping[str, Any]]) -> None:
+        self.session.replace_history(messages)
+
+    @property
+    def turn_count(self) -> int:
+        return self.session.turn_count
+
+    @property
+    def turn_metadata(self) -> dict[str, int | None]:
+        return {"turn_count": self.turn_count, "max_turns": self.options.max_turns}
+
+    async def __aenter__(self) -> Client:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()
+
+
+class _ToolAnswer:
+    """A tool result that is already in place; awaiting it tells the hooks. Leaving it unawaited is no mistake."""
+
+    def __init__(self, client: Client, tool_call_id: str, content: Any) -> None:
+        self._client, self._tool_call_id, self._content = client, tool_call_id, content
+
+    def __await__(self) -> Generator[Any, None, None]:
+        if self in self._client._unreported:
+            self._client._unreported.remove(self)
+            yield from self._client.session.report_tool_result(self._tool_call_id, self._content).__await__()

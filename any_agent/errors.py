@@ -1,0 +1,315 @@
+"""One tree of errors. They carry names, ids and numbers, never objects of ours; all of them pickle.
+
+AnyAgentError
+├── ConfigurationError        an option or setting is wrong: field, value, allowed      (also a ValueError)
+├── InvalidInputError         what was handed to a call is wrong                        (also a ValueError)
+├── MissingExtraError         an optional package is needed: says the pip line          (also an ImportError)
+├── ProviderError             the way to a model: provider, model, base_url, status
+│   ├── ServerUnreachableError    nobody answers there (refused, DNS, TLS)              retried once
+│   ├── ProviderTimeoutError      the server stayed silent too long                     retried
+│   ├── ServerError               5xx without a better reason                           retried
+│   ├── ModelLoadingError         503 while the model loads                             retried
+│   ├── RateLimitError            429; retry_after_s                                    retried
+│   ├── StreamInterruptedError    the stream ended without its end                      retried if undelivered
+│   ├── InvalidResponseError      HTML, broken JSON, no choices                         retried once
+│   ├── EmptyResponseError        a proper end, but nothing was said                    retried once
+│   ├── AuthenticationError       401, missing or wrong key
+│   ├── PermissionDeniedError     403
+│   ├── QuotaExceededError        402, insufficient quota
+│   ├── ModelNotFoundError        the server does not know the model
+│   ├── ContextOverflowError      the prompt does not fit: current_tokens, max_tokens
+│   ├── ContentPolicyError        the provider refused the content
+│   ├── ToolsUnsupportedError     the model cannot take tools
+│   ├── RequestRejectedError      any other 4xx, or a template that cannot render the request
+│   └── AllModelsFailedError      the model and all its fallbacks failed: attempts
+├── ToolError
+│   ├── ToolNotFoundError · ToolInputError · ToolExecutionError · ToolTimeoutError
+├── OutputError               no valid structured output: text, reasons
+├── SessionError
+│   └── SessionBusyError · SessionClosedError · InterruptedRunError
+├── LimitError                a limit the user set was reached: limit, value
+│   └── MaxTurnsError · LoopDetectedError · BudgetExceededError
+├── HookAbortedError          a hook refused the prompt                                 (also a RuntimeError)
+└── MemoryStoreError
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class AnyAgentError(Exception):
+    """Root of the tree. Named values are attributes, given by keyword."""
+
+    FIELDS: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, message: str = "", **values: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        for name in self.FIELDS:
+            setattr(self, name, values.pop(name, None))
+        if values:
+            raise TypeError(f"{type(self).__name__} has no field {sorted(values)[0]!r}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild_error, (type(self), self.message, {k: v for k, v in self.__dict__.items() if k != "message"})
+
+
+def _rebuild_error(cls: type[AnyAgentError], message: str, values: dict[str, Any]) -> AnyAgentError:
+    error = cls.__new__(cls)
+    Exception.__init__(error, message)
+    error.message = message
+    error.__dict__.update(values)
+    return error
+
+
+class ConfigurationError(AnyAgentError, ValueError):
+    """A setting is wrong. Names the field, the value and what is allowed."""
+
+    FIELDS: ClassVar[tuple[str, ...]] = ("field", "value", "allowed")
+    field: str | None
+    value: Any
+    allowed: str | None
+
+
+class InvalidInputError(AnyAgentError, ValueError):
+    """What was handed to a call is wrong."""
+
+    FIELDS: ClassVar[tuple[str, ...]] = ("field", "value")
+    field: str | None
+    value: Any
+
+
+class MissingExtraError(AnyAgentError, ImportError):
+    """An optional package is not installed. The message holds the pip line."""
+
+    FIELDS: ClassVar[tuple[str, ...]] = ("extra",)
+    extra: str | None
+
+
+class ProviderError(AnyAgentError):
+    """The way to a model failed. `retryable` tells whether the same request can work later.
+
+    Attributes: provider, model, base_url, status (HTTP), retry_after_s, delivered_chars (text that had reached the
+    caller), attempts (all tries of this run), original_error (text of the cause; never the object).
+    """
+
+    FIELDS: ClassVar[tuple[str, ...]] = (
+        "provider",
+        "original_error",
+        "model",
+        "base_url",
+        "status",
+        "retry_after_s",
+        "delivered_chars",
+        "attempts",
+    )
+    is_retryable_by_kind: ClassVar[bool] = False
+    retry_limit: ClassVar[int | None] = None  # at most so many retries, whatever max_retries says
+
+    provider: str | None
+    model: str | None
+    base_url: str | None
+    status: int | None
+    retry_after_s: float | None
+
+    def __init__(
+        self, message: str = "", provider: str | None = None, original_error: Any = None, **values: Any
+    ) -> None:
+        super().__init__(message, provider=provider, **values)
+        self.original_error: str | None = None if original_error is None else str(original_error)
+        self.delivered_chars: int = self.delivered_chars or 0
+        self.attempts: tuple[Any, ...] = tuple(self.attempts or ())
+
+    @property
+    def retryable(self) -> bool:
+        return self.is_retryable_by_kind and self.delivered_chars == 0
+
+
+class ServerUnreachableError(ProviderError):
+    """Nobody answers at base_url."""
+
+    is_retryable_by_kind = True
+    retry_limit = 1
+
+
+class ProviderTimeoutError(ProviderError):
+    """The server stayed silent for longer than `timeout` seconds."""
+
+    is_retryable_by_kind = True
+
+
+class ServerError(ProviderError):
+    """The server failed (5xx)."""
+
+    is_retryable_by_kind = True
+
+
+class ModelLoadingError(ServerError):
+    """The server is loading the model; wait."""
+
+
+class RateLimitError(ProviderError):
+    """Too many requests; `retry_after_s` when the server told it."""
+
+    is_retryable_by_kind = True
+
+
+class StreamInterruptedError(ProviderError):
+    """The stream ended without its end; `delivered_chars` of text had reached the caller."""
+
+    is_retryable_by_kind = True
+
+
+class InvalidResponseError(ProviderError):
+    """The server's bytes are no answer: HTML, broken JSON, no choices."""
+
+    is_retryable_by_kind = True
+    retry_limit = 1
+
+
+class EmptyResponseError(ProviderError):
+    """The stream ended properly but held no text, no reasoning and no tool call."""
+
+    is_retryable_by_kind = True
+    retry_limit = 1
+
+
+class AuthenticationError(ProviderError):
+    """The key is missing or wrong."""
+
+
+class PermissionDeniedError(ProviderError):
+    """The key may not do this (403)."""
+
+
+class QuotaExceededError(ProviderError):
+    """The account has no credit left (402, insufficient_quota): waiting does not help."""
+
+
+class ModelNotFoundError(ProviderError):
+    """The server does not know the model."""
+
+
+class ContextOverflowError(ProviderError):
+    """The prompt does not fit the window: `current_tokens` of `max_tokens` (None: the server told none)."""
+
+    FIELDS: ClassVar[tuple[str, ...]] = (*ProviderError.FIELDS, "current_tokens", "max_tokens")
+
+    def __init__(
+        self, message: str = "", current_tokens: int | None = None, max_tokens: int | None = None, **values: Any
+    ) -> None:
+        super().__init__(message, current_tokens=current_tokens, max_tokens=max_tokens, **values)
+        self.current_tokens: int | None = current_tokens
+        self.max_tokens: int | None = max_tokens
+
+
+class ContentPolicyError(ProviderError):
+    """The provider refused the content."""
+
+
+class ToolsUnsupportedError(ProviderError):
+    """The model or server cannot take `tools`."""
+
+
+class RequestRejectedError(ProviderError):
+    """The server refuses this request and always will."""
+
+
+class AllModelsFailedError(ProviderError):
+    """The model and every fallback failed; `attempts` lists each try."""
+
+
+class ToolError(AnyAgentError):
+    """A tool call went wrong."""
+
+    FIELDS: ClassVar[tuple[str, ...]] = ("tool_name", "original_error")
+    tool_name: str | None
+
+    def __init__(
+        self, message: str = "", tool_name: str | None = None, original_error: Any = None, **values: Any
+    ) -> None:
+        super().__init__(message, tool_name=tool_name, **values)
+        self.original_error: str | None = None if original_error is None else str(original_error)
+
+
+class ToolNotFoundError(ToolError):
+    """No tool of that name is registered."""
+
+
+class ToolInputError(ToolError):
+    """The arguments do not fit the tool's schema."""
+
+
+class ToolExecutionError(ToolError):
+    """The tool itself failed."""
+
+
+class ToolTimeoutError(ToolExecutionError):
+    """The tool ran longer than its timeout."""
+
+
+class OutputError(AnyAgentError):
+    """No valid structured output. `text` is what the model said, `reasons` why it does not fit."""
+
+    FIELDS: ClassVar[tuple[str, ...]] = ("text", "reasons")
+
+
+class SessionError(AnyAgentError):
+    """A session cannot do that now."""
+
+    FIELDS: ClassVar[tuple[str, ...]] = ("session_id",)
+    session_id: str | None
+
+
+class SessionBusyError(SessionError):
+    """Another run of the same session is going on."""
+
+
+class SessionClosedError(SessionError):
+    """The session was closed."""
+
+
+class InterruptedRunError(SessionError):
+    """The run was interrupted; `partial_text` is what had arrived."""
+
+    FIELDS: ClassVar[tuple[str, ...]] = ("session_id", "partial_text")
+
+
+class LimitError(AnyAgentError):
+    """A limit the user set was reached: `limit` names it, `value` is the number."""
+
+    FIELDS: ClassVar[tuple[str, ...]] = ("limit", "value")
+
+
+class MaxTurnsError(LimitError):
+    """`max_turns` or `max_tool_iterations` was reached before the model finished."""
+
+
+class LoopDetectedError(LimitError):
+    """The model repeats the same call."""
+
+
+class BudgetExceededError(LimitError):
+    """The budget in tokens, seconds or USD is used up."""
+
+
+class HookAbortedError(AnyAgentError, RuntimeError):
+    """A hook refused the prompt."""
+
+    FIELDS: ClassVar[tuple[str, ...]] = ("reason",)
+
+
+class MemoryStoreError(AnyAgentError):
+    """The store of sessions and memory failed."""
+
+
+# Names of the seeds; they shadow well-known names, so they stay out of __all__.
+MemoryError = MemoryStoreError
+ValidationError = InvalidInputError
+
+__all__ = [
+    name
+    for name, value in list(globals().items())
+    if isinstance(value, type) and issubclass(value, AnyAgentError) and value.__name__ == name
+]

@@ -1,0 +1,1 @@
+"""The way to a model: two doors (direct, LiteLLM), retry and fallback, and how deltas become blocks."""

@@ -1,0 +1,328 @@
+"""One table that maps every failure to our tree, by cause and text, shared by both doors.
+
+The text decides before the status: servers report a context overflow as 400, 413, 500 or inside a 200 stream.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from ..errors import (
+    AuthenticationError,
+    ContentPolicyError,
+    ContextOverflowError,
+    ModelLoadingError,
+    ModelNotFoundError,
+    PermissionDeniedError,
+    ProviderError,
+    ProviderTimeoutError,
+    QuotaExceededError,
+    RateLimitError,
+    RequestRejectedError,
+    ServerError,
+    ServerUnreachableError,
+    ToolsUnsupportedError,
+)
+
+RETRY_AFTER_CAP_S = 120.0
+_SHOWN_CHARS = 600
+_READ_CHARS = 4000  # a server says what is wrong in its first words
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """Which model was asked, where. `secrets` never appear in an error's text."""
+
+    model: str
+    provider: str | None = None
+    base_url: str | None = None
+    secrets: tuple[str, ...] = ()
+
+    def error(self, kind: type[ProviderError], message: str, **values: Any) -> ProviderError:
+        """A ProviderError that names this place."""
+        place = f" at {self.base_url}" if self.base_url else f" ({self.provider})" if self.provider else ""
+        text = _redacted(f"{self.model}{place}: {message}", self.secrets)
+        return kind(text, provider=self.provider, model=self.model, base_url=self.base_url, **values)
+
+
+# ------------------------------------------------------------------ the table
+
+_RATE = re.compile(
+    r"(tokens?|requests?)[ _-]?per[ _-]?(minute|min|day|hour|second)|per-(minute|day)|\bTPM\b|\bTPD\b|\bRPM\b"
+    r"|rate[ _-]?limit|please wait before", re.I
+)  # fmt: skip
+_RATE_NUMBERS = re.compile(r"limit:? (\d+).{0,60}?requested:? (\d+)", re.I | re.S)
+_OVERFLOW = re.compile(
+    r"exceed_context_size|context_length_exceeded|ContextWindowExceeded"
+    # the window, and a word that says the prompt is beyond it, in either order
+    r"|context[ _](length|size|window|limit).{0,120}?"
+    r"\b(exceeded|longer|greater|larger|only|overflow\w*|shorten\w*|reduce|enough|currently available"
+    r"|tokens?\b.{0,9}however)"
+    r"|\b(exceed\w*|longer|greater|larger|more|fit|fits|reached|keep\b.{0,40}when|too (large|long|big))\b.{0,80}?"
+    r"context([ _](length|size|window|limit)|\b.{0,9}overflows)"
+    r"|(maximum|available) (context|prompt|model|sequence) (length|size|window)"
+    r"|\b(prompt|inputs?|request|sequence)( is| are)? (too (long|large) for|longer than|exceeds? the (model|context))"
+    r"|prompt is too long|input token count.{0,40}?exceeds|tokens in the (prompt|input).{0,40}?exceed"
+    r"|(?<!your )\b(input|prompt) tokens?\b.{0,20}exceed"
+    r"|inputs.{0,3} tokens \+ .{0,3}max_new_tokens.{0,3} must be"
+    r"|reduce the (length|size) of (the|your) (messages?|prompt|input)|too many (input |prompt )?tokens",
+    re.I | re.S,
+)
+# The answer's length is at fault, not the prompt's: dropping history would not help.
+_NOT_OVERFLOW = re.compile(
+    r"(?<!\+ .)\bmax_\w*tokens\W{0,2}( or \W?max_\w*tokens\W{0,2})? ?(is too (large|big|high)|must|should|\d+ >)"
+    r"|physical batch size",
+    re.I,
+)
+_TEXTS: tuple[tuple[re.Pattern[str], type[ProviderError]], ...] = (
+    (re.compile(r"(does|do) not support (tools|tool[ _]us|tool[ _]call|function)|support parameters:? \[[^]]*'tools'"
+                r"|tool.{0,20}choice.{0,20}requires|no endpoints found that support tool", re.I),
+     ToolsUnsupportedError),
+    (re.compile(r"loading model|model is (currently )?loading|still loading|warming up", re.I), ModelLoadingError),
+    (re.compile(r"insufficient[_ ]quota|exceeded your current quota|credit balance|plan and billing|billing_(hard|not)"
+                r"|billing (is )?not active|payment required|insufficient (funds|balance|credit)", re.I),
+     QuotaExceededError),
+    (re.compile(r"content[_ ]?(policy|filter|management)|usage polic|invalid_prompt|safety system", re.I),
+     ContentPolicyError),
+    (re.compile(r"missing credentials|default credentials|unable to locate credentials|no api key"
+                r"|api[_ ]?key.{0,40}(missing|required|must be set|not (set|provided|found|valid)|invalid)"
+                r"|(invalid|incorrect|missing|wrong).{0,12}api[_ ]?key|authentication_error|unauthorized", re.I),
+     AuthenticationError),
+    (re.compile(r"\bmodels?\b\W{0,3}(with \w+ )?\W?[\w./:@-]*\W{0,3}(is |was )?"
+                r"(not (found|available|loaded|supported)|unknown|does not exist|doesn't exist)|model[ _]not[ _]found"
+                r"|no models? (is |are )?(loaded|found)|no such model|unknown model|not a valid model"
+                r"|no endpoints found|pinned to|LLM Provider NOT provided|404 client error", re.I), ModelNotFoundError),
+    (re.compile(r"jinja|unable to generate parser|roles? must alternate|chat template|physical batch size"
+                r"|failed to parse tool call arguments|image input is not supported|not_supported_error"
+                r"|invalid_request_error", re.I), RequestRejectedError),
+)  # fmt: skip
+_STATUSES: Mapping[int, type[ProviderError]] = {
+    401: AuthenticationError,
+    402: QuotaExceededError,
+    403: PermissionDeniedError,
+    408: ProviderTimeoutError,
+    409: ServerError,
+    425: ServerError,
+    429: RateLimitError,
+    501: RequestRejectedError,
+    504: ProviderTimeoutError,
+    524: ProviderTimeoutError,
+}
+
+
+def from_answer(
+    where: Where,
+    status: int | None,
+    body: str | Mapping[str, Any],
+    headers: Mapping[str, str] | None = None,
+    *,
+    in_stream: bool = False,
+    otherwise: type[ProviderError] | None = None,
+) -> ProviderError:
+    """The error that a server's own words mean.
+
+    Args:
+        status: HTTP status; 200 when the error came inside a healthy-looking answer; None: there was no answer.
+        body: the answer's text, or its decoded JSON.
+        in_stream: the error came as an event of a stream that had begun.
+        otherwise: what it is when the text tells nothing; None: the status decides.
+    """
+    said = _read(body)
+    values: dict[str, Any] = {"status": status, "retry_after_s": retry_after_s(headers or {})}
+    code = status or 500
+    about = f"{said.text[:_READ_CHARS]} {said.kind} {said.code}"
+    if said.is_overflow or _is_overflow(about, code):
+        return overflow(where, said.text or about, status=status, fields=said.fields)
+    kind = _kind_by_text(about, code) or otherwise or _kind_by_status(code, in_stream)
+    hint = _HINTS.get(kind, "")
+    if status == 404 and kind is RequestRejectedError:
+        hint = "\n  fix: nothing is served at this path; check base_url (most servers want it to end in /v1)."
+    shown = said.text or f"HTTP {status} with an empty body"
+    prefix = "the server said in its stream: " if in_stream else f"HTTP {status}: " if status else ""
+    return where.error(kind, f"{prefix}{shown[:_SHOWN_CHARS]}{hint}", **values)
+
+
+def overflow(
+    where: Where, text: str, *, status: int | None = None, fields: Mapping[str, Any] | None = None
+) -> ProviderError:
+    """A ContextOverflowError with the numbers the server told."""
+    current, maximum = _overflow_numbers(text, fields or {})
+    return where.error(
+        ContextOverflowError,
+        f"the prompt does not fit the model's window: {text[:_SHOWN_CHARS]}",
+        status=status,
+        current_tokens=current,
+        max_tokens=maximum,
+    )
+
+
+def unreachable(where: Where, cause: str) -> ProviderError:
+    """Nobody answers: says what to start."""
+    return where.error(
+        ServerUnreachableError, f"no server answered ({cause}).{_start_hint(where)}", original_error=cause
+    )
+
+
+def _kind_by_text(text: str, status: int) -> type[ProviderError] | None:
+    if status in (401, 402, 403):
+        return None
+    if status in (413, 429) and _RATE.search(text):
+        numbers = _RATE_NUMBERS.search(_plain_numbers(text))
+        if numbers and int(numbers[2]) > int(numbers[1]):
+            return RequestRejectedError  # more than a whole minute's allowance: waiting does not help
+        if status == 413:
+            return RateLimitError
+    for pattern, kind in _TEXTS:
+        if pattern.search(text) and not (status == 429 and kind in (ModelNotFoundError, RequestRejectedError)):
+            return kind
+    return None
+
+
+def _kind_by_status(status: int, in_stream: bool) -> type[ProviderError]:
+    if status in _STATUSES:
+        return _STATUSES[status]
+    if 300 <= status < 400:
+        return RequestRejectedError
+    if status >= 500 or in_stream or status < 400:
+        return ServerError
+    return RequestRejectedError
+
+
+def _is_overflow(text: str, status: int) -> bool:
+    if status in (401, 402, 403, 404) or (status == 429 and "context_length" not in text):
+        return False
+    if _RATE.search(text) or _NOT_OVERFLOW.search(text):
+        return False
+    return bool(_OVERFLOW.search(text))
+
+
+_HINTS: Mapping[type[ProviderError], str] = {
+    AuthenticationError: "\n  fix: pass api_key=… or set the provider's key in the environment.",
+    QuotaExceededError: "\n  fix: the account has no credit left; waiting does not help.",
+    ModelNotFoundError: "\n  fix: load the model on the server, or name one that it lists (any-agent doctor).",
+    ModelLoadingError: " (it is still loading; this is retried)",
+    ToolsUnsupportedError: "\n  fix: pick a model with tool support, or pass enable_tools=False.",
+}
+
+
+# ------------------------------------------------------------------ reading what was said
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    text: str = ""
+    kind: str = ""
+    code: str = ""
+    fields: Mapping[str, Any] = None  # type: ignore[assignment]
+
+    @property
+    def is_overflow(self) -> bool:
+        return self.kind == "exceed_context_size_error" or self.code == "context_length_exceeded"
+
+
+def _read(body: str | Mapping[str, Any]) -> _Said:
+    data: Any = body
+    if isinstance(body, str):
+        try:
+            data = json.loads(body)
+        except ValueError:
+            text = re.sub(r"<(script|style)\b.*?</\1>|<[^>]+>", " ", body, flags=re.S | re.I)
+            return _Said(" ".join(text.split()), fields={})
+    if isinstance(data, list) and data:  # Gemini wraps its error in a list
+        data = data[0]
+    error = data.get("error", data) if isinstance(data, Mapping) else data
+    if not isinstance(error, Mapping):
+        return _Said(str(error), fields={})
+    text = error.get("message") or error.get("detail") or error.get("msg") or ""
+    if not isinstance(text, str) or not text:
+        text = json.dumps(text or error, ensure_ascii=False, default=str)
+    kind, code = str(error.get("type") or ""), str(error.get("code") or "")
+    if error.get("param") == "input_tokens":
+        code = "context_length_exceeded"
+    return _Said(text, kind, code, error)
+
+
+_CURRENT = (
+    r"request \((\d+) tokens\)", r"input \((\d+) tokens\)", r"contains (?:at least )?(\d+)", r"passed (\d+) input",
+    r"input has (\d+)", r"input length \((\d+)", r"requested tokens \((\d+)\)", r"requested (?:about )?(\d+) tokens",
+    r"resulted in (\d+)", r"first (\d+) tokens", r"n_keep: ?(\d+)", r"prompt is too long: (\d+)", r"(\d+) tokens? >",
+    r"(\d+) in the messages", r"\(length (\d+)\)", r"given: (\d+)", r"token count \((\d+)\)", r"received (\d+)",
+)  # fmt: skip
+_MAXIMUM = (
+    r"context size \((\d+)", r"context length (?:is|of) (?:only )?(\d+)", r"context length \((\d+)", r"supports (\d+)",
+    r"n_ctx: ?(\d+)", r"context window of (\d+)", r"> (\d+)(?: maximum|, decrease)",
+    r"(?:prompt|model) length (?:is|of) (\d+)",
+    r"limit (?:is|of) (\d+)", r"only (\d+) tokens", r"window \((\d+)", r"must be <= (\d+)", r"with (\d+) maximum",
+    r"allowed \((\d+)\)", r"cannot exceed (\d+)",
+)  # fmt: skip
+
+
+def _overflow_numbers(text: str, fields: Mapping[str, Any]) -> tuple[int | None, int | None]:
+    plain = _plain_numbers(text[:_READ_CHARS])
+
+    def first(patterns: tuple[str, ...]) -> int | None:
+        found = (re.search(p, plain, re.I) for p in patterns)
+        return next((int(m.group(1)) for m in found if m), None)
+
+    current, maximum = fields.get("n_prompt_tokens"), fields.get("n_ctx")
+    return (
+        current if isinstance(current, int) else first(_CURRENT),
+        maximum if isinstance(maximum, int) else first(_MAXIMUM),
+    )
+
+
+def _plain_numbers(text: str) -> str:
+    return re.sub(r"(?<=\d)[,_](?=\d{3})", "", text)
+
+
+def retry_after_s(headers: Mapping[str, str]) -> float | None:
+    """Seconds from `retry-after-ms` or `Retry-After` (seconds or HTTP date), capped at 120; None: not told."""
+    low = {str(k).lower(): str(v).strip() for k, v in headers.items()}
+    for name, scale in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        value = low.get(name)
+        if not value:
+            continue
+        try:
+            seconds = float(value) * scale
+        except ValueError:
+            pass
+        else:
+            return None if seconds != seconds else min(max(seconds, 0.0), RETRY_AFTER_CAP_S)
+        try:
+            when = parsedate_to_datetime(value)
+        except (TypeError, ValueError):
+            continue
+        if when.tzinfo is None:
+            when = when.replace(tzinfo=timezone.utc)
+        return min(max((when - datetime.now(timezone.utc)).total_seconds(), 0.0), RETRY_AFTER_CAP_S)
+    return None
+
+
+def _redacted(text: str, secrets: tuple[str, ...]) -> str:
+    for secret in secrets:
+        if len(secret) > 3:
+            text = text.replace(secret, "***")
+    return re.sub(r"\b((sk|key|gsk|xai)[-_]|AIza)[A-Za-z0-9_-]{8,}|Bearer +\S+", "***", text)
+
+
+_STARTS = {
+    ":1234": "start LM Studio's server (Developer tab, or `lms server start`)",
+    ":11434": "start Ollama (`ollama serve`)",
+    ":8080": "start llama.cpp (`llama-server -m model.gguf`)",
+    ":8000": "start vLLM (`vllm serve MODEL`)",
+}
+
+
+def _start_hint(where: Where) -> str:
+    base_url = where.base_url or ""
+    start = next((hint for port, hint in _STARTS.items() if f"{port}/" in f"{base_url}/"), None)
+    if start is None and re.search(r"//(localhost|127\.|\[::1\])", base_url):
+        start = "start the model server there"
+    first = f"{start}, or " if start else ""
+    return f"\n  fix:  {first}check base_url.\n  more: any-agent doctor   ·   no model at all? any-agent demo"

@@ -1,0 +1,381 @@
+"""The direct door: OpenAI-compatible servers by base URL, over aiohttp, with our own SSE reader.
+
+It reads the wire itself, so it knows how a stream really ended; one connection pool serves each (loop, base URL, key).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from weakref import WeakKeyDictionary
+
+from ..errors import EmptyResponseError, InvalidResponseError, ProviderTimeoutError, StreamInterruptedError
+from ..types import Delta, ModelRequest, StreamEnd, TextDelta, ThinkingDelta, ToolCallDelta, Usage
+from . import failures
+from .failures import Where
+from .sse import SseReader
+from .streaming import ThinkSplitter
+from .wire import check_params, to_wire, tools_to_wire
+
+if TYPE_CHECKING:
+    import aiohttp
+
+CONNECT_TIMEOUT_S = 60.0
+DRAIN_S = 0.25  # how long to wait for the end of the body after [DONE], so that the connection can be used again
+
+
+class DirectModel:
+    """One model on one OpenAI-compatible server.
+
+    Args:
+        model: the id as the server lists it.
+        base_url: with `/v1`, e.g. `http://127.0.0.1:1234/v1`; the prompt goes there and nowhere else.
+        api_key: sent as Bearer; None sends no Authorization at all.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        base_url: str,
+        *,
+        provider: str | None = None,
+        api_key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        self.model = model
+        self.base_url = base_url.rstrip("/")
+        self.provider = provider
+        self._headers = dict(headers or {})
+        if api_key:
+            self._headers["Authorization"] = f"Bearer {api_key}"
+        self.where = Where(model, provider, self.base_url, (api_key,) if api_key else ())
+        self._pool_key = (self.base_url, *(f"{k}:{v}" for k, v in sorted(self._headers.items())))
+
+    @property
+    def name(self) -> str:
+        return self.model
+
+    async def stream(self, request: ModelRequest) -> AsyncIterator[Delta]:
+        """Ask the server; yields deltas as they arrive. Raises ProviderErrors only."""
+        import aiohttp
+
+        answer = _Answer(self.where)
+        response: aiohttp.ClientResponse | None = None
+        try:
+            response = await self._post(self._body(request), request.timeout_s)
+            if response.status != 200:
+                raise await self._refusal(response)
+            reader = SseReader()
+            while data := await response.content.readany():
+                for event in reader.feed(data):
+                    for delta in answer.take(event):
+                        yield delta
+                if answer.is_done:
+                    break
+            else:
+                for event in reader.end():
+                    for delta in answer.take(event):
+                        yield delta
+            for delta in answer.end(reader.whole_body()):
+                yield delta
+            await _drain(response)
+        except asyncio.TimeoutError:
+            raise self.where.error(
+                ProviderTimeoutError,
+                f"the server stayed silent for {request.timeout_s:g} s (option timeout)",
+                delivered_chars=answer.delivered_chars,
+            ) from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise self._broken(error, answer.delivered_chars, had_answer=response is not None) from None
+        finally:
+            if response is not None and not response.closed:
+                response.close()
+
+    async def aclose(self) -> None:
+        """Close this loop's pool when no other model uses it."""
+        pools = _POOLS.get(asyncio.get_running_loop(), {})
+        pool = pools.get(self._pool_key)
+        if pool is not None:
+            pool.users.discard(id(self))
+            if not pool.users:
+                del pools[self._pool_key]
+                await pool.aclose()
+
+    # -------------------------------------------------------------- out
+
+    def _body(self, request: ModelRequest) -> bytes:
+        check_params(request.params)
+        body: dict[str, Any] = {
+            "model": self.model,
+            "messages": to_wire(request.messages, self.provider),
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+        for name, value in request.params.items():
+            if value is not None:
+                body[name] = value
+        if request.tools:
+            body["tools"] = tools_to_wire(request.tools)
+            if request.tool_choice is not None:
+                body["tool_choice"] = request.tool_choice
+        else:
+            body.pop("parallel_tool_calls", None)
+        body.update(request.extra_body)
+        return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+
+    def _pool(self) -> _Pool:
+        loop = asyncio.get_running_loop()
+        pools = _POOLS.get(loop)
+        if pools is None:
+            for dead in [known for known in _POOLS if known.is_closed()]:
+                del _POOLS[dead]
+            pools = _POOLS[loop] = {}
+        pool = pools.get(self._pool_key)
+        if pool is None or pool.session.closed:
+            pool = pools[self._pool_key] = _Pool(self.base_url, self._headers)
+        pool.users.add(id(self))
+        return pool
+
+    async def _post(self, body: bytes, timeout_s: float | None) -> aiohttp.ClientResponse:
+        import aiohttp
+
+        pool = self._pool()
+        await pool.guard_start()
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=timeout_s)
+        url = f"{self.base_url}/chat/completions"
+        for is_last in (False, True):
+            try:
+                # A redirect would carry the prompt to a place the user did not name.
+                response = await pool.session.post(
+                    url, data=body, timeout=timeout, allow_redirects=False, proxy=pool.proxy
+                )
+            except (aiohttp.ServerDisconnectedError, ConnectionResetError):
+                if is_last or not pool.has_answered:  # a kept-alive connection the server had closed: once more, anew
+                    raise
+                continue
+            pool.has_answered = True
+            return response
+        raise AssertionError("unreachable")
+
+    # -------------------------------------------------------------- trouble
+
+    async def _refusal(self, response: aiohttp.ClientResponse) -> Exception:
+        body = (await response.content.read(65_536)).decode("utf-8", "replace")
+        if 300 <= response.status < 400:
+            target = response.headers.get("Location", "?")
+            body = f"redirects to {target}; nothing is sent there. Give the final address as base_url."
+        return failures.from_answer(self.where, response.status, body, response.headers)
+
+    def _broken(self, error: BaseException, delivered_chars: int, *, had_answer: bool) -> Exception:
+        import aiohttp
+
+        cause = str(getattr(error, "os_error", None) or error) or type(error).__name__
+        if had_answer or isinstance(error, aiohttp.ServerDisconnectedError):
+            return self.where.error(
+                StreamInterruptedError,
+                f"the connection broke {delivered_chars} characters into the answer ({type(error).__name__}: {cause})",
+                delivered_chars=delivered_chars,
+            )
+        if isinstance(error, (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError)):
+            cause = f"{self.base_url!r} is no http:// or https:// address"
+        return failures.unreachable(self.where, cause)
+
+
+# ------------------------------------------------------------------ what the server says
+
+
+class _Answer:
+    """Reads chunks of one answer and knows how it ended."""
+
+    __slots__ = ("_finish_reason", "_has_said", "_model", "_think", "_usage", "delivered_chars", "is_done", "where")
+
+    def __init__(self, where: Where) -> None:
+        self.where = where
+        self.is_done = False  # [DONE] was seen
+        self.delivered_chars = 0
+        self._has_said = False
+        self._think = ThinkSplitter()
+        self._finish_reason: str | None = None
+        self._usage: Usage | None = None
+        self._model = ""
+
+    def take(self, event: tuple[bytes, bytes]) -> list[Delta]:
+        """The deltas of one event. Raises what an error event means."""
+        kind, data = event
+        if data.strip() == b"[DONE]":
+            self.is_done = True
+            return []
+        try:
+            chunk = json.loads(data.decode())  # of bytes it would guess the encoding first
+        except ValueError:
+            raise self._failed(InvalidResponseError, f"an event is no JSON: {data[:200]!r}") from None
+        if not isinstance(chunk, dict):
+            raise self._failed(InvalidResponseError, f"an event is no JSON object: {data[:200]!r}")
+        if chunk.get("error") or kind == b"error":
+            raise self._said_error(chunk)
+        return self._read(chunk)
+
+    def _read(self, chunk: dict[str, Any]) -> list[Delta]:
+        if not self._model:
+            self._model = chunk.get("model") or ""
+        if usage := chunk.get("usage"):
+            self._usage = read_usage(usage) or self._usage
+        choices = chunk.get("choices")
+        if not choices:
+            return []
+        choice = choices[0]
+        if choice.get("error"):
+            raise self._said_error(choice)
+        if choice.get("finish_reason"):
+            self._finish_reason = choice["finish_reason"]
+        said = choice.get("delta") or choice.get("message")
+        return self._deltas(said) if said else []
+
+    def _deltas(self, said: Mapping[str, Any]) -> list[Delta]:
+        out: list[Delta] = []
+        thinking = said.get("reasoning_content") or said.get("reasoning")
+        if thinking and isinstance(thinking, str):
+            out.append(ThinkingDelta(thinking))
+            self.delivered_chars += len(thinking)
+        text = said.get("content")
+        if text:
+            if not isinstance(text, str):
+                text = "".join([p.get("text") or "" for p in text if isinstance(p, dict)])
+            self.delivered_chars += len(text)
+            if self._think.is_text:
+                out.append(TextDelta(text))
+            else:
+                out.extend(self._think.feed(text))
+        for call in said.get("tool_calls") or ():
+            function = call.get("function") or {}
+            out.append(
+                ToolCallDelta(call.get("index"), call.get("id"), function.get("name"), function.get("arguments"))
+            )
+        if old_call := said.get("function_call"):
+            out.append(ToolCallDelta(0, None, old_call.get("name"), old_call.get("arguments")))
+        if out:
+            self._has_said = True
+        return out
+
+    def end(self, body: bytes | None) -> list[Delta]:
+        """The last deltas, StreamEnd being the very last; raises when this was no proper end."""
+        out: list[Delta] = self._read_whole(body) if body is not None else []
+        if body is None and not self.is_done and self._finish_reason is None:
+            raise self._failed(
+                StreamInterruptedError,
+                f"the server closed the stream before its end ({self.delivered_chars} characters in)",
+            )
+        held = self._think.flush()
+        out.extend(held)
+        if not (self._has_said or held):
+            reason = self._finish_reason or "none"
+            raise self._failed(
+                EmptyResponseError,
+                f"the answer is empty (finish_reason {reason}); the prompt may be too long for the model",
+            )
+        out.append(StreamEnd(self._model, self._finish_reason, self._usage, provider=self.where.provider))
+        return out
+
+    def _read_whole(self, body: bytes) -> list[Delta]:
+        """A server that ignored `stream` and answered with one JSON object (or with HTML)."""
+        text = body.decode("utf-8", "replace")
+        try:
+            answer = json.loads(text)
+        except ValueError:
+            what = "HTML" if text.lstrip().startswith("<") else "broken JSON"
+            raise self._failed(
+                InvalidResponseError, f"the answer is {what}, not an event stream: {text[:200]!r}"
+            ) from None
+        if isinstance(answer, dict) and answer.get("error"):
+            raise self._said_error(answer)
+        if not isinstance(answer, dict) or not answer.get("choices"):
+            raise self._failed(InvalidResponseError, f"the answer has no choices: {text[:200]!r}")
+        return self._read(answer)
+
+    def _said_error(self, chunk: Mapping[str, Any]) -> Exception:
+        error = failures.from_answer(self.where, 200, chunk, in_stream=True)
+        error.delivered_chars = self.delivered_chars
+        return error
+
+    def _failed(self, kind: type[Any], message: str) -> Exception:
+        return self.where.error(kind, message, delivered_chars=self.delivered_chars)
+
+
+def read_usage(usage: Mapping[str, Any]) -> Usage | None:
+    """Usage as the wire tells it; None when it tells nothing (0 means unknown)."""
+    tokens_in, tokens_out = usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0
+    if not tokens_in and not tokens_out:
+        return None
+    prompt, completion = usage.get("prompt_tokens_details") or {}, usage.get("completion_tokens_details") or {}
+    return Usage(tokens_in, tokens_out, prompt.get("cached_tokens") or 0, completion.get("reasoning_tokens") or 0)
+
+
+# ------------------------------------------------------------------ connections
+
+
+class _Pool:
+    """A ClientSession that closes with its loop, even when nobody closes it."""
+
+    def __init__(self, base_url: str, headers: Mapping[str, str]) -> None:
+        import aiohttp
+
+        self.users: set[int] = set()
+        self.proxy = _proxy_for(base_url)  # once: reading the environment costs more calls than a whole request
+        self.has_answered = False
+        self.session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"Content-Type": "application/json", "Accept": "text/event-stream, application/json", **headers},
+        )
+        self._guard: AsyncIterator[None] | None = None
+
+    async def guard_start(self) -> None:
+        # asyncio.run() closes every started async generator at the end of its loop: ours takes the session along.
+        if self._guard is None:
+            self._guard = self._close_with_loop()
+            await self._guard.__anext__()
+
+    async def _close_with_loop(self) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            await self.session.close()
+
+    async def aclose(self) -> None:
+        guard, self._guard = self._guard, None
+        if guard is not None:
+            await guard.aclose()  # type: ignore[attr-defined]
+
+
+_POOLS: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[str, ...], _Pool]] = WeakKeyDictionary()
+
+
+def _proxy_for(base_url: str) -> str | None:
+    """The proxy of the environment; never for this machine (a proxy would break loopback)."""
+    from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
+
+    proxies = getproxies_environment()
+    if not proxies:
+        return None
+    parts = urlsplit(base_url)
+    host = parts.hostname or ""
+    if host in ("localhost", "::1") or host.startswith("127.") or proxy_bypass_environment(host, proxies):
+        return None
+    return proxies.get(parts.scheme)
+
+
+async def _drain(response: aiohttp.ClientResponse) -> None:
+    """Read to the end of the body, so that the connection can be used again; give up soon."""
+    if response.content.at_eof():
+        return
+    give_up = asyncio.get_running_loop().call_later(DRAIN_S, response.close)
+    try:
+        while await response.content.readany():
+            pass
+    except Exception:  # the answer is complete; how the connection ends does not matter
+        pass
+    finally:
+        give_up.cancel()

@@ -1,0 +1,241 @@
+"""AgentOptions: every option, with its unit and its off-value. Checked when it is made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from .errors import ConfigurationError
+from .hooks import HOOK_NAMES, HookHandler
+from .types import ContextStrategy, ToolChoice
+
+# Options that are sampling parameters on the wire, under the same name.
+SAMPLING = (
+    "temperature",
+    "max_tokens",
+    "top_p",
+    "frequency_penalty",
+    "presence_penalty",
+    "seed",
+    "stop",
+    "response_format",
+)
+
+
+class AgentOptions(BaseModel):
+    """How an agent behaves. Takes the fields of every spelling the project promises; unknown names are refused.
+
+    Raises:
+        ConfigurationError: names the field, the value and what is allowed.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        arbitrary_types_allowed=True,
+        use_attribute_docstrings=True,
+        protected_namespaces=(),
+    )
+
+    # -- which model
+    model: str | None = None
+    """Model name; None: taken from the agent, the environment or the config file."""
+    provider: str | None = None
+    """`lm_studio`, `ollama`, `llamacpp`, `vllm` or a LiteLLM provider; None: told by the model's prefix."""
+    base_url: str | None = None
+    """Address of an OpenAI-compatible server, with `/v1`; None: the provider's own. `api_base` is the same."""
+    api_base: str | None = None
+    """Another spelling of `base_url`; None: not given."""
+    api_key: str | None = Field(None, repr=False)
+    """Key of the server; None: the provider's own environment variable, for that provider only."""
+    api_version: str | None = None
+    """API version (Azure); None: the provider's default."""
+    organization: str | None = None
+    """Organization id (OpenAI); None: not sent."""
+    door: Literal["auto", "direct", "litellm"] = "auto"
+    """Way to the model: `auto` takes the direct door for local servers and explicit base URLs, LiteLLM otherwise."""
+
+    # -- what is asked
+    system_prompt: str = ""
+    """Instructions put before every conversation; '': none."""
+    temperature: float | None = Field(None, ge=0, le=2)
+    """Sampling temperature, 0–2; None: the server's default (some models refuse any)."""
+    max_tokens: int | None = Field(None, ge=1)
+    """Tokens the model may generate per call; None: the server's default."""
+    top_p: float | None = Field(None, ge=0, le=1)
+    """Nucleus sampling, 0–1; None: the server's default."""
+    frequency_penalty: float | None = Field(None, ge=-2, le=2)
+    """−2–2; None: not sent."""
+    presence_penalty: float | None = Field(None, ge=-2, le=2)
+    """−2–2; None: not sent."""
+    seed: int | None = None
+    """Sampling seed; None: not sent."""
+    stop: str | list[str] | None = None
+    """Text that ends the answer; None: none."""
+    response_format: dict[str, Any] | None = None
+    """OpenAI's `response_format`, sent as it is; None: free text."""
+    extra_body: dict[str, Any] = Field(default_factory=dict)
+    """More fields for the request's JSON body, sent as they are; {}: none."""
+    litellm_kwargs: dict[str, Any] = Field(default_factory=dict)
+    """More keyword arguments for LiteLLM (LiteLLM door only); {}: none."""
+
+    # -- turns and tools
+    max_turns: int | None = Field(None, ge=1)
+    """Model calls one prompt may take; None: only `max_tool_iterations` limits."""
+    tools: list[Any] = Field(default_factory=list)
+    """Tools, plain functions, or names of tools the agent's class knows; []: none."""
+    enable_tools: bool = True
+    """False: tools are not shown to the model."""
+    tool_choice: ToolChoice | str | dict[str, Any] = ToolChoice.AUTO
+    """auto, none, required, or the name of the one tool to call first."""
+    parallel_tool_calls: bool = True
+    """False: the calls of one turn run one after another, and the server is asked for one at a time."""
+    auto_execute_tools: bool = True
+    """False: the caller runs the tools and answers with `add_tool_result` (as `Client` and `query()` do)."""
+    max_tool_iterations: int = Field(10, ge=0)
+    """Rounds of tool calls one prompt may take; 0: no tool runs."""
+    tool_timeout: float | None = Field(300.0, gt=0)
+    """Seconds one tool call may take, where the tool sets no timeout of its own; None: no limit."""
+    hooks: Mapping[str, list[Any]] = Field(default_factory=dict)
+    """Hook functions by event name (any_agent.hooks); {}: none."""
+    observers: list[Any] = Field(default_factory=list)
+    """Objects with `on_event(event)`, or functions, that watch; []: none."""
+
+    # -- time and trouble
+    timeout: float | None = Field(300.0, gt=0)
+    """Seconds the server may stay silent (a keep-alive comment counts as life); None: for ever."""
+    retry_on_error: bool = True
+    """False: no try is repeated; fallback models are still tried."""
+    max_retries: int = Field(3, ge=0)
+    """Further tries of the same model after an error that may pass; 0: none."""
+    retry_delay: float = Field(1.0, ge=0)
+    """Seconds before the first further try; doubled each time, with jitter; Retry-After wins. 0: at once."""
+    max_retry_wait: float = Field(120.0, ge=0)
+    """Seconds that all waits of one call may take together; 0: never wait."""
+    fallback_models: list[str | dict[str, Any]] = Field(default_factory=list)
+    """Models tried next: names, or dicts with model, provider, base_url, api_key; []: none."""
+
+    # -- streaming
+    stream_by_default: bool = False
+    """True: `agent.query()` returns an iterator of text chunks unless told `stream=False`."""
+    stream_chunk_size: int = Field(1, ge=1)
+    """Fewest characters of a text chunk from `query(stream=True)`; 1: as they arrive."""
+
+    # -- context
+    context_strategy: ContextStrategy = ContextStrategy.SLIDING_WINDOW
+    """How history is fitted to the window: sliding, truncate, summarize, adaptive."""
+    context_window_size: int | None = Field(None, ge=256)
+    """Tokens of the window; None: what the server says."""
+    context_window: int | None = Field(None, ge=256)
+    """Another spelling of `context_window_size`; None: not given."""
+    preserve_system_prompt: bool = True
+    """False: the system prompt may be dropped when history is fitted."""
+    max_history_messages: int | None = Field(None, ge=1)
+    """Messages of history sent at most; None: as many as fit."""
+
+    # -- memory, logging, metrics
+    enable_memory: bool = False
+    """True: sessions are kept in the store at `memory_db_path`; False: nothing is written."""
+    memory_db_path: str = "~/.any_agent/memory.db"
+    """File of the store; ':memory:': not on disk."""
+    log_interactions: bool = True
+    """False: the store keeps no prompts and answers (only with enable_memory)."""
+    enable_logging: bool = True
+    """False: the logger `any_agent` stays silent."""
+    log_level: str = "INFO"
+    """Level of the logger `any_agent`: DEBUG, INFO, WARNING, ERROR."""
+    enable_metrics: bool = False
+    """True: numbers of each run are logged; False: none."""
+    metrics_endpoint: str | None = None
+    """Where metrics are sent; None: nowhere."""
+    cwd: str | None = None
+    """Working folder of tools; None: the process's."""
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise _explained(error, values) from None
+
+    @field_validator("hooks")
+    @classmethod
+    def _known_hooks(cls, hooks: Mapping[str, list[HookHandler]] | None) -> Mapping[str, list[HookHandler]]:
+        for name in hooks or {}:
+            if name not in HOOK_NAMES:
+                raise ValueError(f"no hook event is called {name!r}; allowed: {', '.join(HOOK_NAMES)}")
+        return hooks or {}
+
+    @field_validator("hooks", "tools", "fallback_models", "litellm_kwargs", "extra_body", mode="before")
+    @classmethod
+    def _none_is_empty(cls, value: Any, info: Any) -> Any:
+        return ({} if info.field_name in ("hooks", "litellm_kwargs", "extra_body") else []) if value is None else value
+
+    @field_validator("log_level")
+    @classmethod
+    def _known_level(cls, level: str) -> str:
+        if level.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"):
+            raise ValueError("allowed: DEBUG, INFO, WARNING, ERROR, CRITICAL")
+        return level.upper()
+
+    def validate(self) -> None:  # type: ignore[override]
+        """Options are checked when they are made; this is the promised spelling and does nothing more."""
+
+    def replace(self, **changes: Any) -> AgentOptions:
+        """A copy with some fields changed, checked again.
+
+        Raises:
+            ConfigurationError: a field is unknown or its value is not allowed.
+        """
+        return type(self)(**{**given_fields(self), **changes})
+
+    def given(self, name: str, default: Any) -> Any:
+        """The field's value if the user set it, else `default`."""
+        return getattr(self, name) if name in self.model_fields_set else default
+
+    @property
+    def address(self) -> str | None:
+        return self.base_url or self.api_base
+
+    @property
+    def window_tokens(self) -> int | None:
+        return self.context_window_size or self.context_window
+
+    def wire_tool_choice(self) -> Any:
+        """`tool_choice` as the wire takes it; None for auto, which is every server's default (some refuse the word)."""
+        choice = self.tool_choice.value if isinstance(self.tool_choice, ToolChoice) else self.tool_choice
+        if choice == "auto":
+            return None
+        if isinstance(choice, str) and choice not in ("none", "required"):
+            return {"type": "function", "function": {"name": choice}}
+        return choice
+
+    def sampling(self) -> dict[str, Any]:
+        """The sampling parameters the user set, by their wire name."""
+        return {name: value for name in SAMPLING if (value := getattr(self, name)) is not None}
+
+
+def given_fields(options: AgentOptions | Mapping[str, Any] | None) -> dict[str, Any]:
+    """The fields that were set, whatever spelling the options have."""
+    if isinstance(options, AgentOptions):
+        return {name: getattr(options, name) for name in options.model_fields_set}
+    return dict(options or {})
+
+
+def _explained(error: ValidationError, values: Mapping[str, Any]) -> ConfigurationError:
+    first = error.errors(include_url=False)[0]
+    field = str(first["loc"][0]) if first["loc"] else "options"
+    value = values.get(field)
+    shown = "***" if "key" in field else repr(value)[:80]
+    if first["type"] == "extra_forbidden":
+        near = get_close_matches(field, AgentOptions.model_fields, 1, 0.6)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        return ConfigurationError(
+            f"there is no option {field!r}{hint}", field=field, value=value, allowed="see AgentOptions"
+        )
+    allowed = str(first["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
+    return ConfigurationError(
+        f"option {field}={shown} is not allowed: {allowed}", field=field, value=value, allowed=allowed
+    )

@@ -1,0 +1,64 @@
+"""The synchronous way in: one background event loop for all blocking calls, so connections are kept."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import threading
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from .errors import InvalidInputError
+
+T = TypeVar("T")
+_lock = threading.Lock()
+_loop: asyncio.AbstractEventLoop | None = None
+
+
+def run_sync(work: Coroutine[Any, Any, T], *, name: str) -> T:
+    """Run a coroutine to its end from blocking code.
+
+    Raises:
+        InvalidInputError: an event loop is running in this thread (async code, a notebook): `await` it there.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        pass
+    else:
+        work.close()
+        raise InvalidInputError(
+            f"{name}_sync() cannot run where an event loop runs (a notebook, async code): `await agent.{name}(…)`",
+            field=f"{name}_sync",
+        )
+    future = asyncio.run_coroutine_threadsafe(work, _background_loop())
+    try:
+        return future.result()
+    except BaseException:  # Ctrl-C in the caller stops the work too
+        future.cancel()
+        raise
+
+
+def _background_loop() -> asyncio.AbstractEventLoop:
+    global _loop
+    with _lock:
+        if _loop is None:
+            loop = asyncio.new_event_loop()
+            thread = threading.Thread(target=_serve, args=(loop,), name="any_agent-sync", daemon=True)
+            thread.start()
+            atexit.register(_stop, loop, thread)
+            _loop = loop
+        return _loop
+
+
+def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    asyncio.set_event_loop(loop)
+    loop.run_forever()
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    loop.run_until_complete(loop.shutdown_default_executor())
+    loop.close()
+
+
+def _stop(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join(timeout=5)

@@ -1,0 +1,46 @@
+"""Plain data of the river: blocks, messages, deltas, events, usage, the answer. Imports nothing of ours."""
+
+from .messages import (
+    AssistantMessage,
+    Attempt,
+    Block,
+    ContextStrategy,
+    ImageBlock,
+    Json,
+    Message,
+    SystemMessage,
+    TextBlock,
+    ThinkingBlock,
+    Timings,
+    ToolChoice,
+    ToolMessage,
+    ToolResultBlock,
+    ToolUseBlock,
+    ToolUseError,
+    Usage,
+    UserMessage,
+    text_of,
+)
+from .response import AgentResponse
+from .stream import (
+    AttemptFailed,
+    Delta,
+    Event,
+    ModelRequest,
+    ResultMessage,
+    StreamEnd,
+    TextDelta,
+    ThinkingDelta,
+    ToolCallDelta,
+    ToolCompleted,
+    ToolSpec,
+    ToolStarted,
+)
+
+__all__ = [
+    "AgentResponse", "AssistantMessage", "Attempt", "AttemptFailed", "Block", "ContextStrategy", "Delta", "Event",
+    "ImageBlock", "Json", "Message", "ModelRequest", "ResultMessage", "StreamEnd", "SystemMessage", "TextBlock",
+    "TextDelta", "ThinkingBlock", "ThinkingDelta", "Timings", "ToolCallDelta", "ToolChoice", "ToolCompleted",
+    "ToolMessage", "ToolResultBlock", "ToolSpec", "ToolStarted", "ToolUseBlock", "ToolUseError", "Usage",
+    "UserMessage", "text_of",
+]  # fmt: skip

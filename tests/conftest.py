@@ -1,0 +1,60 @@
+"""Real llama.cpp servers on a tiny model: each starts at its first use and lives for the whole test run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from support.llama import LlamaServer, start_llama
+from support.tiny_model import write_tiny_model
+
+LLAMA_FIXTURES = {"llama", "llama_tools", "llama_key", "llama_small", "llama_endless"}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if LLAMA_FIXTURES.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.real)
+
+
+@pytest.fixture(scope="session")
+def write_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Writes a tiny model into a fresh folder; takes the arguments of `write_tiny_model`."""
+    return lambda **traits: write_tiny_model(tmp_path_factory.mktemp("llama") / "tiny.gguf", **traits)
+
+
+@pytest.fixture(scope="session")
+def llama(write_model: Callable[..., Path]) -> Iterator[LlamaServer]:
+    """Answers everything with about 50 letters of text; 2 slots of 2048 tokens."""
+    with start_llama(write_model()) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def llama_tools(write_model: Callable[..., Path]) -> Iterator[LlamaServer]:
+    """Answers a user with one tool call if the request has tools; a tool's result, like anything else, with text."""
+    with start_llama(write_model(calls_tools=True)) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def llama_key(write_model: Callable[..., Path]) -> Iterator[LlamaServer]:
+    """Like `llama`, but it wants the key `server.api_key`."""
+    with start_llama(write_model(), api_key="tiny-key") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def llama_small(write_model: Callable[..., Path]) -> Iterator[LlamaServer]:
+    """Like `llama`, but with a window of 512 tokens per slot."""
+    with start_llama(write_model(), slot_ctx=512) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def llama_endless(write_model: Callable[..., Path]) -> Iterator[LlamaServer]:
+    """Talks until the client leaves (or 8192 tokens are full, many seconds later)."""
+    with start_llama(write_model(ends=False, ctx=8192), slot_ctx=8192) as server:
+        yield server
