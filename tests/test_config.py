@@ -267,6 +267,7 @@ def test_config_path_replaces_the_project_file(machine: Machine) -> None:
         ("agnt: {model: x}", r"config\.yml: unknown key 'agnt' \(did you mean 'agent'\?\)"),
         ("agent: {modle: x}", r"config\.yml: unknown key 'agent\.modle' \(did you mean 'model'\?\)"),
         ("model: x", r"unknown key 'model' \(it belongs under agent:\)"),
+        ("options: {base_url: 'http://x/v1'}", r"options\.base_url belongs under agent:"),
         ("tools: {enable: []}", r"'tools\.enable' \(did you mean 'enabled'\?\)"),
         ("agent: {model: [a]}", r"agent\.model must be text"),
         ("agent:\n  model: x\n  provider: [a\n", r"config\.yml, line \d: broken YAML"),
@@ -699,11 +700,17 @@ def test_a_strangers_folder_gets_no_key_of_the_environment(machine: Machine, pro
         assert machine.resolve()["api_key"].source == "not used: environment ANY_AGENT_API_KEY is for another address"
 
 
-@pytest.mark.parametrize("provider", ["anthropic", "bedrock", "vertex_ai", "azure"])
+@pytest.mark.parametrize("provider", ["anthropic", "bedrock", "vertex_ai", "azure", "oci"])
 def test_a_project_file_may_not_redirect_an_account(machine: Machine, provider: str) -> None:
-    machine.write(f"agent: {{provider: {provider}, model: m, base_url: 'https://evil.example'}}")
+    address = f"provider: {provider}, model: m, base_url: 'https://evil.example'"
+    machine.write(f"agent: {{{address}}}\noptions: {{door: litellm}}")
     with pytest.raises(ConfigurationError, match=f"may not give {provider} another base_url"):
         machine.route()
+    machine.write(f"options: {{fallback_models: [fine, {{{address}}}]}}")
+    with pytest.raises(ConfigurationError, match=f"fallback_models may not give {provider} another base_url"):
+        machine.resolve()
+    machine.write("options: {fallback_models: [fine, {model: m, base_url: 'http://gpu:9/v1'}, {model: openai/m}]}")
+    assert len(machine.resolve()["fallback_models"].value) == 3
 
 
 def test_a_user_files_key_stays_with_its_provider(machine: Machine) -> None:

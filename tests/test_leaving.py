@@ -53,7 +53,7 @@ async def test_cancelled_at_any_step(server: LoopbackServer) -> None:
         for message, following in zip(session.messages, session.messages[1:], strict=False):
             assert not getattr(message, "tool_calls", ()) or following.role == "tool"
         assert steps < 2000
-    assert steps > 10
+    assert steps > 5
     assert await agent.query("still fine") == "abc"
     await agent.aclose()
 
@@ -119,6 +119,15 @@ async def test_a_connection_that_the_server_dropped_is_replaced(server: Loopback
     async with Agent("m", base_url=server.base_url, max_retries=0) as agent:
         assert await agent.query("x") == "abc"
         assert await agent.query("x") == "abc"
+
+
+@pytest.mark.parametrize("at_once", [1, 4])
+async def test_a_server_that_closes_after_each_answer_costs_no_retry(server: LoopbackServer, at_once: int) -> None:
+    server.reply(CHAT, WireReply(SAYS, headers={"Content-Type": "text/event-stream"}, close_abruptly="after"))
+    async with Agent("m", base_url=server.base_url, max_retries=0) as agent:
+        for _ in range(20):
+            answers = await asyncio.gather(*[agent.query("x") for _ in range(at_once)])
+            assert all(answer == "abc" and len(answer.attempts) == 1 for answer in answers)
 
 
 async def test_redirects_are_not_followed(server: LoopbackServer) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigurationError
-from .providers import nearest
+from .providers import canonical_provider, may_carry_account, nearest, split_model
 
 PROJECT_FILE = Path(".agent") / "config.yml"
 LOCAL_FILE = Path(".agent") / "config.local.yml"
@@ -154,13 +154,32 @@ def _read(file: ConfigFile, environ: Mapping[str, str]) -> ConfigFile:
         for key in values:
             if known is not None and key not in known:
                 raise _unknown(file, f"{name}.{key}", nearest(str(key), known), known)
-            if name == "options" and not file.is_trusted and key in NOT_IN_PROJECT_FILES:
-                raise ConfigurationError(
-                    f"{file.path}: options.{key} is not taken from a project file; give it in the program or user file",
-                    field=f"options.{key}",
-                )
+        if name == "options":
+            _check_options(values, file)
         sections[name] = {str(key): _expand(value, f"{name}.{key}", file, environ) for key, value in values.items()}
     return ConfigFile(file.path, file.label, file.is_trusted, sections)
+
+
+def _check_options(options: dict[Any, Any], file: ConfigFile) -> None:
+    for key in options:
+        if key in SECTIONS["agent"]:  # type: ignore[operator]
+            raise ConfigurationError(f"{file.path}: options.{key} belongs under agent:", field=f"options.{key}")
+        if not file.is_trusted and key in NOT_IN_PROJECT_FILES:
+            raise ConfigurationError(
+                f"{file.path}: options.{key} is not taken from a project file; give it in the program or user file",
+                field=f"options.{key}",
+            )
+    fallbacks = options.get("fallback_models")
+    for entry in fallbacks if isinstance(fallbacks, list) and not file.is_trusted else ():
+        url = isinstance(entry, dict) and (entry.get("base_url") or entry.get("api_base"))
+        if url:
+            provider = str(entry.get("provider") or "")
+            owner, _ = split_model(str(entry.get("model")), canonical_provider(provider) or None, str(url))
+            if may_carry_account(owner):
+                raise ConfigurationError(
+                    f"{file.path}: options.fallback_models may not give {owner} another base_url ({url})",
+                    field="options.fallback_models",
+                )
 
 
 def _unknown(file: ConfigFile, key: str, hint: str, known: Mapping[str, Any] | tuple[str, ...]) -> ConfigurationError:

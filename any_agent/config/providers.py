@@ -158,6 +158,12 @@ def provider_of_url(url: str | None) -> str | None:
     return _PORTS.get(parts.port or 0)
 
 
+def may_carry_account(provider: str | None) -> bool:
+    """Whether LiteLLM may sign in there with what lies on the machine (AWS, Google, …), not only with a key."""
+    known = PROVIDERS.get(provider or "")
+    return provider is not None and (known is None or known.base_url is None)
+
+
 def is_own_host(provider: Provider, url: str) -> bool:
     """Whether a URL is one of the provider's own hosts, over https."""
     parts = urlsplit(url)

@@ -18,6 +18,7 @@ from .providers import (
     canonical_provider,
     is_near,
     known_provider,
+    may_carry_account,
     nearest,
     provider_of_url,
     split_model,
@@ -93,8 +94,9 @@ def route(
     known = PROVIDERS.get(provider or "")
     if provider and known is None and base.value is None:
         _refuse_unknown(settings["provider"], wanted)
-    _check_redirect(known, base)
     chosen = _door(wanted, known, provider, base)
+    if chosen == "litellm":
+        _check_redirect(provider, base)
     url: str | None = base.value
     if chosen == "direct" and url is None and known:
         url = known.base_url
@@ -168,11 +170,11 @@ def _refuse_unknown(provider: Setting, door: str) -> None:
         )
 
 
-def _check_redirect(known: Provider | None, base: Setting) -> None:
-    """These sign in with what lies on the machine (AWS, Google), not only with a key: no folder may redirect that."""
-    if known and known.base_url is None and base.source.startswith("project file"):
+def _check_redirect(provider: str | None, base: Setting) -> None:
+    """Some sign in with what lies on the machine (AWS, Google), not only with a key: no folder may redirect that."""
+    if base.source.startswith("project file") and may_carry_account(provider):
         raise ConfigurationError(
-            f"{base.source} may not give {known.name} another base_url ({base.value}): it would receive your account's "
+            f"{base.source} may not give {provider} another base_url ({base.value}): it would receive your account's "
             f"credentials; give it by argument, environment or in the user file",
             field="base_url",
             value=base.value,

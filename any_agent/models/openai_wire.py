@@ -146,15 +146,17 @@ class DirectModel:
         await pool.guard_start()
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=timeout_s)
         url = f"{self.base_url}/chat/completions"
-        for is_last in (False, True):
+        for resends_left in (2, 1, 0):
             try:
                 # A redirect would carry the prompt to a place the user did not name.
                 response = await pool.session.post(
                     url, data=body, timeout=timeout, allow_redirects=False, proxy=pool.proxy
                 )
-            except (aiohttp.ServerDisconnectedError, ConnectionResetError):
-                if is_last or not pool.has_answered:  # a kept-alive connection the server had closed: once more, anew
+            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
+                # A kept-alive connection that the server had closed (llama.cpp does so after every stream): once more.
+                if isinstance(error, aiohttp.ClientConnectorError) or not pool.has_answered or not resends_left:
                     raise
+                await asyncio.sleep(0)  # the loop now hears of the other closed ones
                 continue
             pool.has_answered = True
             return response

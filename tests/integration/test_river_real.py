@@ -143,3 +143,9 @@ def test_agents_work_in_one_loop_after_another(llama: LlamaServer) -> None:
     answers.append(agent.query_sync("Hello"))
     answers.append(agent.query_sync("Hello"))
     assert len(set(answers)) == 1 and answers[0]
+
+
+async def test_many_queries_in_a_row_need_one_attempt_each(llama: LlamaServer) -> None:
+    async with Agent(options=options(llama, max_retries=0)) as agent:
+        answers = [await agent.query(f"Hello {n}") for n in range(30)]
+    assert all(len(answer.attempts) == 1 for answer in answers)
