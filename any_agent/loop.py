@@ -15,15 +15,16 @@ from .protocols import Model
 from .types import (
     AssistantMessage,
     Attempt,
-    AttemptFailed,
     Event,
     Message,
     ModelRequest,
     ResultMessage,
+    StreamEnd,
     SystemMessage,
     TextDelta,
     ThinkingDelta,
     Timings,
+    ToolCallDelta,
     ToolCompleted,
     ToolMessage,
     ToolSpec,
@@ -70,9 +71,11 @@ async def run_turns(run: Run, history: Sequence[Message]) -> AsyncIterator[Event
                 async for delta in deltas:
                     fold.add(delta)
                     kind = delta.__class__
-                    if kind is TextDelta or kind is ThinkingDelta or kind is AttemptFailed:
+                    if kind is ToolCallDelta or kind is StreamEnd:
+                        continue
+                    if tally.first_token_s is None and (kind is TextDelta or kind is ThinkingDelta):
                         tally.heard()
-                        yield delta  # type: ignore[misc]
+                    yield delta  # type: ignore[misc]
             message = tally.end_turn(fold)
             messages.append(message)
             yield message
@@ -109,7 +112,7 @@ class _Tally:
         self.tools_s = 0.0
         self._model_s = 0.0
         self._started = self._turn_started = perf_counter()
-        self._first_token_s: float | None = None
+        self.first_token_s: float | None = None
         self._usage: Usage | None = None
         self._cost_usd: float | None = 0.0
         self._attempts: list[Attempt] = []
@@ -123,8 +126,7 @@ class _Tally:
         return self._fold
 
     def heard(self) -> None:
-        if self._first_token_s is None:
-            self._first_token_s = perf_counter() - self._started
+        self.first_token_s = perf_counter() - self._started
 
     def end_turn(self, fold: Fold) -> AssistantMessage:
         self._last = message = fold.message()
@@ -161,7 +163,7 @@ class _Tally:
             usage=self._usage,
             total_cost_usd=self._cost_usd if last else None,
             stop_reason=last.finish_reason if last else None,
-            timings=Timings(perf_counter() - self._started, self._model_s, self.tools_s, self._first_token_s),
+            timings=Timings(perf_counter() - self._started, self._model_s, self.tools_s, self.first_token_s),
             attempts=attempts,
             error=error,
         )

@@ -36,6 +36,7 @@ from .models.wire import from_wire, to_wire
 from .types import (
     AgentResponse,
     AssistantMessage,
+    ContextTruncated,
     Event,
     Message,
     ResultMessage,
@@ -120,27 +121,24 @@ class AgentSession:
 
     async def query(self, prompt: Prompt = "", **overrides: Any) -> AgentResponse:
         """Say something and get the answer. Overrides are option names, for this prompt only."""
-        response, reasons = await self._answer(prompt, overrides), []
-        while (reason := await self._host.check_response(response)) is not None:
+        reasons: list[str] = []
+        while True:
+            place, result = len(self._history.messages), ResultMessage("error")
+            async with aclosing(self.stream(prompt, **overrides)) as events:  # type: ignore[type-var]
+                async for event in events:
+                    if isinstance(event, ResultMessage):
+                        result = event
+            if result.error is not None:
+                raise result.error
+            response = AgentResponse.of(result, self._history.messages[place:])
+            reason = await self._host.check_response(response)
+            if reason is None:
+                return response
             reasons.append(reason)
             if len(reasons) > self._host.max_corrections:
-                raise OutputError(
-                    f"the answer was refused {len(reasons)} times: {reason}", text=response.content, reasons=reasons
-                )
-            response = await self._answer(reason, overrides)
-        return response
-
-    async def _answer(self, prompt: Prompt, overrides: Mapping[str, Any]) -> AgentResponse:
-        place = len(self._history.messages)
-        result: ResultMessage | None = None
-        async with aclosing(self.stream(prompt, **overrides)) as events:  # type: ignore[type-var]
-            async for event in events:
-                if isinstance(event, ResultMessage):
-                    result = event
-        assert result is not None
-        if result.error is not None:
-            raise result.error
-        return AgentResponse.of(result, self._history.messages[place:])
+                text = f"the answer was refused {len(reasons)} times: {reason}"
+                raise OutputError(text, text=response.content, reasons=reasons)
+            prompt = reason
 
     def stream(self, prompt: Prompt = "", **overrides: Any) -> AsyncIterator[Event]:
         """Say something and watch: events while they happen, a ResultMessage last. Errors are in it, not raised."""
@@ -225,6 +223,8 @@ class AgentSession:
             live.partial.append(event.text)  # type: ignore[union-attr]
         elif isinstance(event, ToolCompleted):
             live.finished.append(event.result)
+        elif kind is ContextTruncated:
+            live.partial.clear()  # the turn is repeated
         elif kind is AssistantMessage or kind is ToolMessage:
             self._history.messages.append(event)  # type: ignore[arg-type]
             live.partial.clear()

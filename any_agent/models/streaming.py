@@ -11,6 +11,7 @@ from ..types import (
     Attempt,
     AttemptFailed,
     Block,
+    ContextTruncated,
     Delta,
     StreamEnd,
     TextBlock,
@@ -47,9 +48,10 @@ class Fold:
             self._add_call(delta)
         elif isinstance(delta, StreamEnd):
             self.end = delta
-        elif isinstance(delta, AttemptFailed):
-            self.attempts.append(delta.attempt)
-            self.text, self.thinking, self._calls = [], [], []  # nothing of it was delivered; the next try begins anew
+        elif isinstance(delta, (AttemptFailed, ContextTruncated)):
+            if isinstance(delta, AttemptFailed):
+                self.attempts.append(delta.attempt)
+            self.text, self.thinking, self._calls = [], [], []  # the next try begins anew
 
     @property
     def is_empty(self) -> bool:

@@ -30,6 +30,7 @@ class Tool:
         description: what the model reads; default: the docstring's summary.
         input_schema: `{"x": str}`, a dict per parameter, or a full JSON Schema of type object.
         handler: sync (run in a thread) or async; takes the named arguments, or one dict called `args`.
+        parameters: another spelling of input_schema.
         timeout: seconds one call may take; None: no limit of its own.
         parallel: False: never at the same time as other calls of the same turn.
     """
@@ -41,6 +42,7 @@ class Tool:
         input_schema: Mapping[str, Any] | Iterable[ToolParameter] | None = None,
         handler: Callable[..., Any] | None = None,
         *,
+        parameters: Mapping[str, Any] | Iterable[ToolParameter] | None = None,
         timeout: float | None = None,
         parallel: bool = True,
     ) -> None:
@@ -57,6 +59,8 @@ class Tool:
         self.timeout = timeout
         self.parallel = parallel
         self._signature = Signature(self.handler) if handler else None
+        if input_schema is None:
+            input_schema = parameters
         if input_schema is None:
             input_schema = self._signature.schema() if self._signature else {}
         self.input_schema = input_schema

@@ -24,6 +24,8 @@ from .messages import (
 from .response import AgentResponse
 from .stream import (
     AttemptFailed,
+    ContextFitted,
+    ContextTruncated,
     Delta,
     Event,
     ModelRequest,
@@ -38,9 +40,9 @@ from .stream import (
 )
 
 __all__ = [
-    "AgentResponse", "AssistantMessage", "Attempt", "AttemptFailed", "Block", "ContextStrategy", "Delta", "Event",
-    "ImageBlock", "Json", "Message", "ModelRequest", "ResultMessage", "StreamEnd", "SystemMessage", "TextBlock",
-    "TextDelta", "ThinkingBlock", "ThinkingDelta", "Timings", "ToolCallDelta", "ToolChoice", "ToolCompleted",
-    "ToolMessage", "ToolResultBlock", "ToolSpec", "ToolStarted", "ToolUseBlock", "ToolUseError", "Usage",
-    "UserMessage", "text_of",
+    "AgentResponse", "AssistantMessage", "Attempt", "AttemptFailed", "Block", "ContextFitted", "ContextStrategy",
+    "ContextTruncated", "Delta", "Event", "ImageBlock", "Json", "Message", "ModelRequest", "ResultMessage",
+    "StreamEnd", "SystemMessage", "TextBlock", "TextDelta", "ThinkingBlock", "ThinkingDelta", "Timings",
+    "ToolCallDelta", "ToolChoice", "ToolCompleted", "ToolMessage", "ToolResultBlock", "ToolSpec", "ToolStarted",
+    "ToolUseBlock", "ToolUseError", "Usage", "UserMessage", "text_of",
 ]  # fmt: skip

@@ -76,6 +76,26 @@ class AttemptFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class ContextFitted:
+    """History was fitted to the window before the call. Tokens are upper bounds."""
+
+    dropped_messages: int
+    shortened_results: int
+    tokens_before: int
+    tokens_after: int
+    window_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class ContextTruncated:
+    """The server silently cut the prompt; text of this turn so far is void, the turn is repeated with less history."""
+
+    reported_tokens: int
+    expected_tokens: int
+    window_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
 class StreamEnd:
     """The proper end of a model's stream; its last delta. `usage` None: the server told none."""
 
@@ -88,7 +108,9 @@ class StreamEnd:
     attempts: tuple[Attempt, ...] = ()
 
 
-Delta: TypeAlias = TextDelta | ThinkingDelta | ToolCallDelta | AttemptFailed | StreamEnd
+Delta: TypeAlias = (
+    TextDelta | ThinkingDelta | ToolCallDelta | AttemptFailed | ContextFitted | ContextTruncated | StreamEnd
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +170,8 @@ Event: TypeAlias = (
     TextDelta
     | ThinkingDelta
     | AttemptFailed
+    | ContextFitted
+    | ContextTruncated
     | ToolStarted
     | ToolCompleted
     | AssistantMessage
