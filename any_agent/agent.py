@@ -269,7 +269,7 @@ class Agent:
 
     def _with_files(self, options: AgentOptions) -> AgentOptions:
         """Options from config files, where the user gave none."""
-        found = config.resolve({})
+        found = config.resolve({}, known_options=AgentOptions.model_fields)
         fields = AgentOptions.model_fields.keys() - _ROUTE_FIELDS - options.model_fields_set
         changes = {name: setting.value for name, setting in found.items() if name in fields}
         return options.replace(**changes) if changes else options

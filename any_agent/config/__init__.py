@@ -4,7 +4,7 @@ from .files import find_project_folder, load_config_file, user_file_path
 from .layers import Setting, mask_secret
 from .providers import PROVIDER_DEFAULTS, canonical_provider, normalise_base_url
 from .routes import Route, fallback_routes, route
-from .settings import get_base_url, get_model, local_addresses, resolve
+from .settings import get_base_url, get_model, resolve
 
 __all__ = [
     "PROVIDER_DEFAULTS",
@@ -16,7 +16,6 @@ __all__ = [
     "get_base_url",
     "get_model",
     "load_config_file",
-    "local_addresses",
     "mask_secret",
     "normalise_base_url",
     "resolve",

@@ -104,12 +104,6 @@ def resolve(
     return settings
 
 
-def local_addresses(environ: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Where each local kind of server listens: its own environment variable, else its default."""
-    environ = os.environ if environ is None else environ
-    return {name: str(_default_base(name, environ).value) for name, known in PROVIDERS.items() if known.is_local}
-
-
 def resolve_alone(arguments: Mapping[str, object], *, environ: Mapping[str, str]) -> dict[str, Setting]:
     """The address that `arguments` name by themselves, with the provider's own environment; nothing is inherited."""
     return _address([argument_layer(arguments)], environ)

@@ -1,0 +1,104 @@
+"""The typer app: which commands there are, and how their failures end."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from ..errors import AnyAgentError
+from .common import CHANGED_VARIABLES, Common, takes_common
+from .config_command import path, show
+from .copy_edit import copy_edit, demo
+from .doctor import doctor
+from .run import run
+
+
+class Commands(TyperGroup):
+    """Ends every failure with a few lines and its exit code, with a traceback only under --debug."""
+
+    def invoke(self, ctx: Any) -> Any:
+        before = {name: os.environ.get(name) for name in CHANGED_VARIABLES}
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as interrupt:
+            from .problems import report_interrupt
+
+            report_interrupt(ctx.obj or Common())
+            raise typer.Exit(130) from interrupt
+        except AnyAgentError as error:
+            from .problems import report
+
+            raise typer.Exit(report(error, ctx.obj or Common())) from error
+        except Exception as error:
+            if _is_for_typer(error):
+                raise
+            from .problems import report
+
+            raise typer.Exit(report(error, ctx.obj or Common())) from error
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = value
+
+
+def _is_for_typer(error: Exception) -> bool:
+    """Usage errors, exits and a reader that went away (`| head`)."""
+    return isinstance(error, (typer.Exit, typer.Abort, BrokenPipeError)) or hasattr(error, "exit_code")
+
+
+app = typer.Typer(
+    name="any-agent",
+    cls=Commands,
+    help="Agents on any model, local first. Try `any-agent demo`: it needs no model and no key.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+_config = typer.Typer(help="Where settings come from.", no_args_is_help=True, rich_markup_mode=None)
+_config.command("show")(takes_common(show))
+_config.command("path")(takes_common(path))
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from .. import DISTRIBUTION, __version__
+
+        typer.echo(f"any-agent {__version__} ({DISTRIBUTION})")
+        raise typer.Exit()
+
+
+def _any_agent(
+    common: Common,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def version(common: Common) -> None:
+    """Print the version."""
+    from .. import DISTRIBUTION, __version__
+
+    if common.json:
+        import json
+
+        typer.echo(json.dumps({"version": __version__, "distribution": DISTRIBUTION}))
+    else:
+        _print_version(True)
+
+
+app.callback()(takes_common(_any_agent))
+app.command("run")(takes_common(run))
+app.command("copy-edit")(takes_common(copy_edit))
+app.command("demo")(takes_common(demo))
+app.command("doctor")(takes_common(doctor))
+app.add_typer(_config, name="config")
+app.command("version")(takes_common(version))

@@ -1,0 +1,172 @@
+"""`any-agent doctor`: what is installed, which settings hold, which servers answer."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from .common import Common
+from .terminal import table, tell
+
+if TYPE_CHECKING:
+    from ..config import Route, Setting
+    from ..models.servers import Server
+
+_PACKAGES = ("litellm", "aiohttp", "pydantic", "tiktoken", "tenacity", "aiosqlite", "typer", "rich")
+_EXTRAS = {"proof": "harper-py", "mcp": "mcp", "web": "markdownify", "server": "starlette"}
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line: `state` is ok or problem."""
+
+    name: str
+    state: str
+    text: str
+
+
+def doctor(common: Common) -> None:
+    """Look at this machine and its settings.
+
+    Versions, settings with their sources, and the model servers that answer here. Exit code 1 when something is wrong.
+    """
+    import asyncio
+
+    checks = [*_installed(), _clash()]
+    settings, found, problem = _settings(common)
+    if problem:
+        checks.append(Check("settings", "problem", problem))
+    places = asyncio.run(_places(found))
+    is_well = all(check.state != "problem" for check in checks)
+    if common.json:
+        print(json.dumps(_told(checks, settings, found, places, is_well), ensure_ascii=False, default=str))
+    else:
+        _show(checks, settings, found, places)
+    if not is_well:
+        raise typer.Exit(1)
+
+
+def _installed() -> list[Check]:
+    from .. import DISTRIBUTION, __version__
+
+    python = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
+    is_known = (3, 10) <= sys.version_info[:2] < (3, 14)
+    if not is_known:
+        python += "; 3.10 to 3.13 are supported"
+    installed = _version(DISTRIBUTION)
+    from_where = f"distribution {DISTRIBUTION} {installed}" if installed else f"not installed as {DISTRIBUTION}"
+    checks = [
+        Check("python", "ok" if is_known else "problem", python),
+        Check("any_agent", "ok", f"{__version__}, {from_where}"),
+    ]
+    versions = {name: _version(name) for name in _PACKAGES}
+    found = [f"{name} {version}" for name, version in versions.items() if version]
+    checks.append(Check("packages", "ok", ", ".join(found)))
+    missing = [name for name, version in versions.items() if version is None]
+    if missing:
+        checks.append(Check("packages", "problem", f"missing: {', '.join(missing)}; pip install {DISTRIBUTION}"))
+    extras = [extra for extra, package in _EXTRAS.items() if _version(package)]
+    checks.append(Check("extras", "ok", ", ".join(extras) or f"none; pip install '{DISTRIBUTION}[proof]' for the demo"))
+    return checks
+
+
+def _version(package: str) -> str | None:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _clash() -> Check:
+    from .. import DISTRIBUTION, other_distribution
+
+    other = other_distribution()
+    if other is None:
+        return Check("name", "ok", "no other distribution installs any_agent")
+    fix = f"pip uninstall any-agent {DISTRIBUTION}; pip install {DISTRIBUTION}"
+    return Check("name", "problem", f"the other project any-agent also installs any_agent ({other}). Fix: {fix}")
+
+
+def _settings(common: Common) -> tuple[dict[str, Setting], Route | str, str | None]:
+    from ..errors import ConfigurationError
+    from .config_command import route_of, settings_of
+
+    try:
+        settings = settings_of(common)
+    except ConfigurationError as error:
+        return {}, error.message, error.message
+    return settings, route_of(settings), None
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """An address, and the server that answered there."""
+
+    name: str
+    base_url: str
+    server: Server | None
+
+
+async def _places(found: Route | str) -> list[_Place]:
+    from ..errors import ConfigurationError
+    from ..models.servers import Address, addresses_here, discover
+
+    try:
+        addresses = addresses_here()
+    except ConfigurationError:  # told already; the default ports are left
+        addresses = addresses_here({"HOME": os.devnull}, os.sep)
+    if not isinstance(found, str) and found.is_local and found.base_url:
+        same = found.base_url.replace("//localhost", "//127.0.0.1")
+        if all(one.base_url.replace("//localhost", "//127.0.0.1") != same for one in addresses):
+            addresses.append(Address(found.base_url, found.provider or "", found.api_key))
+    servers = {server.base_url: server for server in await discover(addresses)}
+    return [_Place(one.name or "a server", one.base_url, servers.get(one.base_url)) for one in addresses]
+
+
+def _told(
+    checks: list[Check], settings: dict[str, Setting], found: Route | str, places: list[_Place], is_well: bool
+) -> dict[str, Any]:
+    from .config_command import destination, shown
+
+    return {
+        "ok": is_well,
+        "checks": [asdict(check) for check in checks],
+        "settings": {name: {"value": shown(name, one.value), "source": one.source} for name, one in settings.items()},
+        "destination": destination(found),
+        "servers": [asdict(place) for place in places],
+    }
+
+
+def _show(checks: list[Check], settings: dict[str, Setting], found: Route | str, places: list[_Place]) -> None:
+    from .config_command import as_rows, destination
+
+    marks = {"ok": "ok", "problem": "✗"}
+    out = sys.stdout
+    tell(table([(marks[check.state], check.name, check.text) for check in checks], indent=""), to=out)
+    if settings:
+        tell("\nsettings", style="bold", to=out)
+        tell(table([row for row in as_rows(settings) if row[1] != "-" or row[2] != "default"]) or "  none", to=out)
+    tell(f"  {destination(found)}", to=out)
+    tell("\nmodel servers", style="bold", to=out)
+    tell(table([(place.name, place.base_url, _said(place.server)) for place in places]), to=out)
+    if not any(place.server for place in places):
+        tell("  none answers here; try without any:  any-agent demo", to=out)
+
+
+def _said(server: Server | None) -> str:
+    if server is None:
+        return "no answer"
+    what = " ".join([part for part in (server.kind, server.version) if part])
+    if server.state != "ready":
+        return f"{what}: {'wants a key' if server.state == 'locked' else 'loading its model'}"
+    names = [one.id + (f" ({one.window_tokens:,} tokens)" if one.window_tokens else "") for one in server.models[:5]]
+    more = len(server.models) - 5
+    return f"{what}: {', '.join(names) or 'no model'}" + (f" and {more} more" if more > 0 else "")
