@@ -10,28 +10,19 @@ from typing import Any, ClassVar, cast
 from . import config
 from .config import Route
 from .dispatch import Dispatch
-from .errors import ConfigurationError
 from .log import LogObserver
 from .loop import Run
 from .models.fallback import FallbackModel, RetryPolicy
 from .models.openai_wire import DirectModel
 from .models.wire import SAMPLING_PARAMS, collected
-from .options import AgentOptions, given_fields
+from .options import ROUTE_FIELDS, AgentOptions, given_fields
 from .protocols import Model
 from .session import AgentSession, Prompt
 from .sync import run_sync
 from .tools import Tool, ToolRegistry
-from .types import (
-    AgentResponse,
-    Event,
-    ResultMessage,
-    SystemMessage,
-    TextDelta,
-    text_of,
-)
+from .types import AgentResponse, Event, ResultMessage, SystemMessage, TextDelta, text_of
 
-_ROUTE_FIELDS = frozenset({"model", "provider", "base_url", "api_base", "api_key", "api_version", "organization"})
-_MODEL_FIELDS = _ROUTE_FIELDS | {
+_MODEL_FIELDS = ROUTE_FIELDS | {
     "door", "fallback_models", "litellm_kwargs", "retry_on_error", "max_retries", "retry_delay", "max_retry_wait",
     "context_window_size", "context_window",
 }  # fmt: skip
@@ -191,7 +182,7 @@ class Agent:
     @property
     def tools(self) -> ToolRegistry:
         if self._registry is None:
-            self._registry = ToolRegistry([_known(one) for one in self.build_tools()])
+            self._registry = ToolRegistry(self.build_tools())
         return self._registry
 
     async def aclose(self) -> None:
@@ -216,7 +207,7 @@ class Agent:
     @property
     def route(self) -> Route:
         """Where the model is reached: provider, model, base_url, door. Reads environment and config files."""
-        return config.route(self._settings(self.options), door=self.options.door)
+        return self.options.route()
 
     @property
     def model(self) -> str:
@@ -235,7 +226,7 @@ class Agent:
         """The parts of one run (part of the SessionHost seam)."""
         base = self._base
         if base is None:
-            self.options = self._with_files(self.options)
+            self.options = self.options.with_files()
             chain = self._chain(self.options, self._own_model)
             base = self._base = _wired(self.options, chain, self.tools, self.build_system_prompt())
         if not overrides:
@@ -245,7 +236,7 @@ class Agent:
         model: Model = base.model
         if overrides.keys() & _MODEL_FIELDS:
             model = self._chain(options, None if "model" in overrides else self._own_model)
-        tools = ToolRegistry([_known(one) for one in options.tools]) if "tools" in overrides else self.tools
+        tools = ToolRegistry(options.tools) if "tools" in overrides else self.tools
         prompt = options.system_prompt if "system_prompt" in overrides else text_of(base.system) if base.system else ""
         run = _wired(options, model, tools, prompt)
         return replace(run, session_id=session_id, params={**run.params, **extra})
@@ -259,20 +250,9 @@ class Agent:
             named = [entry if isinstance(entry, dict) else {"model": entry} for entry in options.fallback_models]
             others = [self.make_model(config.route(door=options.door, **one)) for one in named]
             return FallbackModel([own, *others], policy)
-        main = config.route(self._settings(options), door=options.door)
+        main = options.route()
         routes = [main, *config.fallback_routes(options.fallback_models, main, door=options.door)]
         return FallbackModel([self.make_model(route) for route in routes], policy)
-
-    def _settings(self, options: AgentOptions) -> dict[str, config.Setting]:
-        named = {name: getattr(options, name) for name in _ROUTE_FIELDS - {"base_url", "api_base"}}
-        return config.resolve({**named, "base_url": options.address})
-
-    def _with_files(self, options: AgentOptions) -> AgentOptions:
-        """Options from config files, where the user gave none."""
-        found = config.resolve({}, known_options=AgentOptions.model_fields)
-        fields = AgentOptions.model_fields.keys() - _ROUTE_FIELDS - options.model_fields_set
-        changes = {name: setting.value for name, setting in found.items() if name in fields}
-        return options.replace(**changes) if changes else options
 
     def _session(self, session_id: str | None) -> AgentSession:
         if session_id is None:
@@ -313,14 +293,3 @@ def _wired(options: AgentOptions, model: Model, registry: ToolRegistry, prompt: 
         max_tool_iterations=options.max_tool_iterations,
         executes_tools=options.auto_execute_tools,
     )
-
-
-def _known(tool: Any) -> Any:
-    if isinstance(tool, str):
-        raise ConfigurationError(
-            f"there is no built-in tool {tool!r}; pass the function or Tool itself",
-            field="tools",
-            value=tool,
-            allowed="Tool, function",
-        )
-    return tool

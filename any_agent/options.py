@@ -8,10 +8,12 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from . import config
 from .errors import ConfigurationError
 from .hooks import HOOK_NAMES, HookHandler
 from .types import ContextStrategy, ToolChoice
 
+ROUTE_FIELDS = frozenset({"model", "provider", "base_url", "api_base", "api_key", "api_version", "organization"})
 # Options that are sampling parameters on the wire, under the same name.
 SAMPLING = (
     "temperature",
@@ -190,6 +192,27 @@ class AgentOptions(BaseModel):
             ConfigurationError: a field is unknown or its value is not allowed.
         """
         return type(self)(**{**given_fields(self), **changes})
+
+    def with_files(self) -> AgentOptions:
+        """These options, and those of config files for fields that were not given. Reads files.
+
+        Raises:
+            ConfigurationError: a file names an unknown option or a value that is not allowed.
+        """
+        known = type(self).model_fields
+        found = config.resolve({}, known_options=known)
+        free = known.keys() - ROUTE_FIELDS - self.model_fields_set
+        changes = {name: setting.value for name, setting in found.items() if name in free}
+        return self.replace(**changes) if changes else self
+
+    def route(self) -> config.Route:
+        """Where the model is reached: provider, model, base_url, door. Reads environment and config files.
+
+        Raises:
+            ConfigurationError: no model is named, or it is not clear which server is meant.
+        """
+        named = {name: getattr(self, name) for name in ROUTE_FIELDS - {"base_url", "api_base"}}
+        return config.route(config.resolve({**named, "base_url": self.address}), door=self.door)
 
     def given(self, name: str, default: Any) -> Any:
         """The field's value if the user set it, else `default`."""

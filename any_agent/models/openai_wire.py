@@ -218,7 +218,10 @@ class _Answer:
             raise self._failed(InvalidResponseError, f"an event is no JSON object: {data[:200]!r}")
         if chunk.get("error") or kind == b"error":
             raise self._said_error(chunk)
-        return self._read(chunk)
+        try:
+            return self._read(chunk)
+        except (AttributeError, TypeError, LookupError):
+            raise self._failed(InvalidResponseError, f"an event has an unknown shape: {data[:200]!r}") from None
 
     def _read(self, chunk: dict[str, Any]) -> list[Delta]:
         if not self._model:
@@ -252,12 +255,9 @@ class _Answer:
             else:
                 out.extend(self._think.feed(text))
         for call in said.get("tool_calls") or ():
-            function = call.get("function") or {}
-            out.append(
-                ToolCallDelta(call.get("index"), call.get("id"), function.get("name"), function.get("arguments"))
-            )
+            out.append(_fragment(call.get("index"), call.get("id"), call.get("function") or {}))
         if old_call := said.get("function_call"):
-            out.append(ToolCallDelta(0, None, old_call.get("name"), old_call.get("arguments")))
+            out.append(_fragment(0, None, old_call))
         if out:
             self._has_said = True
         return out
@@ -295,7 +295,10 @@ class _Answer:
             raise self._said_error(answer)
         if not isinstance(answer, dict) or not answer.get("choices"):
             raise self._failed(InvalidResponseError, f"the answer has no choices: {text[:200]!r}")
-        return self._read(answer)
+        try:
+            return self._read(answer)
+        except (AttributeError, TypeError, LookupError):
+            raise self._failed(InvalidResponseError, f"the answer has an unknown shape: {text[:200]!r}") from None
 
     def _said_error(self, chunk: Mapping[str, Any]) -> Exception:
         error = failures.from_answer(self.where, 200, chunk, in_stream=True)
@@ -304,6 +307,14 @@ class _Answer:
 
     def _failed(self, kind: type[Any], message: str) -> Exception:
         return self.where.error(kind, message, delivered_chars=self.delivered_chars)
+
+
+def _fragment(index: Any, call_id: Any, function: Mapping[str, Any]) -> ToolCallDelta:
+    name = function.get("name")
+    if not isinstance(name, str | None) or not isinstance(call_id, str | int | None):
+        raise TypeError("a tool call whose name or id is no text")
+    index = index if isinstance(index, int) else None
+    return ToolCallDelta(index, None if call_id is None else str(call_id), name, function.get("arguments"))
 
 
 def read_usage(usage: Mapping[str, Any]) -> Usage | None:

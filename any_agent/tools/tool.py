@@ -184,13 +184,16 @@ class ToolRegistry:
         for one in tools:
             self.register(one)
 
-    def register(self, new: Tool | Callable[..., Any], *, replace: bool = False) -> Tool:
+    def register(self, new: Tool | Callable[..., Any] | str, *, replace: bool = False) -> Tool:
         """Add a tool (a plain function becomes one).
 
         Raises:
             ConfigurationError: the name is taken (pass replace=True), or it is no tool.
         """
         if not isinstance(new, Tool):
+            if isinstance(new, str):
+                text = f"there is no built-in tool {new!r}; pass the function or Tool itself"
+                raise ConfigurationError(text, field="tools", value=new, allowed="Tool, function")
             if not callable(new):
                 raise ConfigurationError(
                     f"{new!r} is neither a Tool nor a function", field="tools", value=new, allowed="Tool, function"
