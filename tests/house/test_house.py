@@ -16,7 +16,7 @@ PACKAGE = ROOT / "any_agent"
 FLOORS: dict[str, int] = {
     "types": 1, "errors": 1,
     "protocols": 2, "hooks": 2, "permissions": 2, "config": 2, "memory": 2, "log": 2,
-    "models": 3, "tokens": 3, "context": 3, "tracing": 3, "testing": 3, "sync": 3,
+    "models": 3, "tokens": 3, "context": 3, "tracing": 3, "testing": 3, "sync": 3, "calibration": 3,
     "tools": 4, "output": 4, "history": 4,
     "options": 5, "dispatch": 5, "toolkits": 5,
     "loop": 6,
