@@ -10,6 +10,7 @@ from typing import Any, ClassVar, cast
 from . import config
 from .config import Route
 from .dispatch import Dispatch
+from .hooks import Hooks
 from .log import LogObserver
 from .loop import Run
 from .models.fallback import FallbackModel, RetryPolicy
@@ -35,7 +36,7 @@ class Agent:
         build_system_prompt()      the instructions
         build_tools()              the tools
         check_response(response)   accept an answer, or say what is wrong with it
-        make_model(route)          another way to the model
+        make_model(route, options) another way to the model
 
     Args:
         model: name, `provider/name`, or an object with `stream(request)` (a Model). None: environment, config file.
@@ -94,7 +95,7 @@ class Agent:
         """None accepts the answer; a text is sent to the model as what to do better (`max_corrections` times)."""
         return None
 
-    def make_model(self, route: Route) -> Model:
+    def make_model(self, route: Route, options: AgentOptions) -> Model:
         """The way to one model. Override to bring another transport; retry and fallback stay around it."""
         if route.door == "direct":
             assert route.base_url is not None
@@ -111,8 +112,8 @@ class Agent:
             base_url=route.base_url,
             api_version=route.api_version,
             organization=route.organization,
-            extra_params=self.options.litellm_kwargs,
-            context_window=self.options.window_tokens,
+            extra_params=options.litellm_kwargs,
+            context_window=options.window_tokens,
         )
 
     # -------------------------------------------------------------- asking
@@ -219,6 +220,10 @@ class Agent:
         return None if self._own_model else self.route.provider
 
     @property
+    def hooks(self) -> Hooks:
+        return self.options.hooks
+
+    @property
     def observers(self) -> Sequence[Any]:
         return [*self.options.observers, self._log]
 
@@ -248,11 +253,11 @@ class Agent:
         )
         if own is not None:
             named = [entry if isinstance(entry, dict) else {"model": entry} for entry in options.fallback_models]
-            others = [self.make_model(config.route(door=options.door, **one)) for one in named]
+            others = [self.make_model(config.route(door=options.door, **one), options) for one in named]
             return FallbackModel([own, *others], policy)
         main = options.route()
         routes = [main, *config.fallback_routes(options.fallback_models, main, door=options.door)]
-        return FallbackModel([self.make_model(route) for route in routes], policy)
+        return FallbackModel([self.make_model(route, options) for route in routes], policy)
 
     def _session(self, session_id: str | None) -> AgentSession:
         if session_id is None:

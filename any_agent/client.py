@@ -38,24 +38,22 @@ async def query(
     Raises:
         AnyAgentError: after the ResultMessage that tells of it; a reached limit is told by the ResultMessage alone.
     """
-    async with _agent(options) as agent:
-        name = agent.model
-        messages = await _listed(prompt)
-        async with aclosing(agent.stream(messages)) as events:  # type: ignore[type-var]
-            async for event in events:
-                if isinstance(event, TextDelta):
-                    yield AssistantMessage((TextBlock(event.text),), model=name, is_partial=True)
-                elif isinstance(event, ThinkingDelta):
-                    yield AssistantMessage(
-                        (ThinkingBlock(event.thinking, event.signature),), model=name, is_partial=True
-                    )
-                elif isinstance(event, AssistantMessage) and event.tool_calls:
-                    yield AssistantMessage(event.tool_calls, model=event.model or name, is_partial=True)
-                elif isinstance(event, (ToolMessage, ResultMessage)):
-                    yield event
-                    error = event.error if isinstance(event, ResultMessage) else None
-                    if error is not None and not isinstance(error, LimitError):
-                        raise error
+    agent = _agent(options)  # its connections are shared with other calls and close with the event loop
+    name = agent.model
+    messages = await _listed(prompt)
+    async with aclosing(agent.stream(messages)) as events:  # type: ignore[type-var]
+        async for event in events:
+            if isinstance(event, TextDelta):
+                yield AssistantMessage((TextBlock(event.text),), model=name, is_partial=True)
+            elif isinstance(event, ThinkingDelta):
+                yield AssistantMessage((ThinkingBlock(event.thinking, event.signature),), model=name, is_partial=True)
+            elif isinstance(event, AssistantMessage) and event.tool_calls:
+                yield AssistantMessage(event.tool_calls, model=event.model or name, is_partial=True)
+            elif isinstance(event, (ToolMessage, ResultMessage)):
+                yield event
+                error = event.error if isinstance(event, ResultMessage) else None
+                if error is not None and not isinstance(error, LimitError):
+                    raise error
 
 
 async def _listed(prompt: Any) -> Any:
@@ -170,9 +168,8 @@ class Client:
             await self.query(prompt)
 
     async def close(self) -> None:
-        """End the conversation and give back connections."""
+        """End the conversation. Connections are shared with other clients and close with the event loop."""
         await self.session.close()
-        await self.agent.aclose()
 
     disconnect = close
 

@@ -133,6 +133,10 @@ class AgentOptions(BaseModel):
     """Tokens of the window; None: what the server says."""
     context_window: int | None = Field(None, ge=256)
     """Another spelling of `context_window_size`; None: not given."""
+    reserve_tokens: int | None = Field(None, ge=0)
+    """Tokens of the window kept free for the answer; None: `max_tokens`, or a quarter of the window, at most 1,000."""
+    on_truncation: Literal["repeat", "raise", "ignore"] = "repeat"
+    """What to do when a server silently cut the prompt: fit again and repeat the turn, raise, or go on."""
     preserve_system_prompt: bool = True
     """False: the system prompt may be dropped when history is fitted."""
     max_history_messages: int | None = Field(None, ge=1)

@@ -66,6 +66,9 @@ class SessionHost(Protocol):
     @property
     def observers(self) -> Sequence[Any]: ...
 
+    @property
+    def hooks(self) -> Hooks: ...
+
 
 class _Live:
     """What is known of the prompt that is being answered."""
@@ -98,7 +101,7 @@ class AgentSession:
         self.result: ResultMessage | None = None
         self._host = host
         self._history = History(history)
-        self._pending: Prompt | None = None
+        self._pending: list[Message] = []  # sent, not answered yet
         self._hooks: Hooks = {}
         self._is_closed = False
         self._live: _Live | None = None  # the prompt that is being answered
@@ -106,9 +109,13 @@ class AgentSession:
     # -------------------------------------------------------------- talking
 
     async def send(self, prompt: Prompt) -> None:
-        """Say something; the next `receive()` or `stream()` gets the answer."""
+        """Say something; the next `receive()` or `stream()` gets the answer.
+
+        Raises:
+            HookAbortedError: a UserPromptSubmit hook refused it.
+        """
         self._check_open()
-        self._pending = prompt if self._pending is None else _joined(self._pending, prompt)
+        self._pending += await self._approved(_as_messages(prompt), self._host.hooks)
 
     async def receive(self, **overrides: Any) -> AgentResponse:
         """The answer to what was sent.
@@ -191,25 +198,25 @@ class AgentSession:
 
     async def _submit(self, prompt: Prompt) -> None:
         """Put the user's turn into the history; hooks may change or refuse it."""
-        if self._pending is not None:
-            prompt, self._pending = (self._pending if prompt == "" else _joined(self._pending, prompt)), None
+        pending, self._pending = self._pending, []
         history = self._history
-        if prompt == "" and (history.can_continue or history.ends_in_results):
-            history.close_calls()
-            return  # the continuation after tool results
-        if not prompt:
+        if not prompt and not pending:
+            if history.can_continue or history.ends_in_results:
+                history.close_calls()
+                return  # the continuation after tool results
             missing = ", ".join(history.missing_results)
             what = f"tool calls without a result: {missing}" if missing else "the prompt is empty: send() first"
             raise InvalidInputError(what, field="prompt", value=prompt)
-        messages = _as_messages(prompt)
-        if self._hooks.get(HOOK_USER_PROMPT_SUBMIT):
-            messages = await self._ask_hooks(messages)
+        messages = await self._approved(_as_messages(prompt), self._hooks) if prompt else []
         history.close_calls()
-        history.messages.extend(messages)
+        history.messages.extend(pending + messages)
 
-    async def _ask_hooks(self, messages: list[Message]) -> list[Message]:
+    async def _approved(self, messages: list[Message], hooks: Hooks) -> list[Message]:
+        """The messages as the UserPromptSubmit hooks leave them; hooks see the text of the last one."""
+        if not hooks.get(HOOK_USER_PROMPT_SUBMIT):
+            return messages
         event = UserPromptSubmitEvent(text_of(messages[-1]), [*self.history, *to_wire(messages[:-1])])
-        decision = await decide(self._hooks, HOOK_USER_PROMPT_SUBMIT, event)
+        decision = await decide(hooks, HOOK_USER_PROMPT_SUBMIT, event)
         if decision is not None and not decision.continue_:
             reason = decision.reason or "no reason given"
             raise HookAbortedError(f"Query blocked by hook: {reason}", reason=reason)
@@ -358,7 +365,7 @@ class AgentSession:
     def clear(self) -> None:
         """Forget the conversation; the session stays open."""
         self.replace_history([])
-        self._pending = None
+        self._pending = []
 
     def __await__(self) -> Generator[Any, None, AgentSession]:
         """`await agent.create_session()` works as well as without `await`."""
@@ -377,10 +384,6 @@ class AgentSession:
 
 def _as_messages(prompt: Prompt) -> list[Message]:
     return [UserMessage(prompt)] if isinstance(prompt, str) else from_wire(prompt)
-
-
-def _joined(first: Prompt, second: Prompt) -> Prompt:
-    return [*_as_messages(first), *_as_messages(second)]
 
 
 def _uncancel() -> bool:

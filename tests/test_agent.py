@@ -164,7 +164,7 @@ async def test_subclass_points() -> None:
 
 async def test_make_model_can_be_replaced() -> None:
     class Own(Agent):
-        def make_model(self, route: Route) -> Model:
+        def make_model(self, route: Route, options: AgentOptions) -> Model:
             return EchoModel(name=f"own:{route.model}")
 
     answer = await Own("m", base_url="http://127.0.0.1:9/v1").query("hi")
@@ -221,7 +221,7 @@ def test_routes_and_providers() -> None:
     assert Agent("claude-3").provider == "anthropic"
     assert Agent("ollama/llama3.1").provider == "ollama"
     assert Agent("ollama/llama3.1").route.door == "direct" and Agent("gpt-4").route.door == "litellm"
-    assert isinstance(Agent("ollama/x").make_model(Agent("ollama/x").route), DirectModel)
+    assert isinstance(Agent("ollama/x").make_model(Agent("ollama/x").route, AgentOptions()), DirectModel)
     with pytest.raises(ConfigurationError):
         _ = Agent("mistral-7b-instruct").route
     assert Agent(EchoModel()).provider is None and Agent(EchoModel()).model == "echo"
@@ -298,3 +298,17 @@ def test_options_spellings() -> None:
     )
     undocumented = [name for name, field in AgentOptions.model_fields.items() if not field.description]
     assert undocumented == []
+
+
+async def test_overrides_reach_the_model_that_is_made() -> None:
+    made: list[dict[str, Any]] = []
+
+    class Own(Agent):
+        def make_model(self, route: Route, options: AgentOptions) -> Model:
+            made.append(options.litellm_kwargs)
+            return EchoModel()
+
+    agent = Own("m", base_url="http://127.0.0.1:9/v1", litellm_kwargs={"a": 1})
+    await agent.query("x")
+    await agent.query("x", litellm_kwargs={"b": 2})
+    assert made == [{"a": 1}, {"b": 2}]

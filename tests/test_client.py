@@ -221,3 +221,21 @@ async def test_history_can_be_assigned_and_more_may_be_asked_meanwhile() -> None
         assert got == "onetwo" and client.turn_count == 2
         client.message_history = client.history[:2]
         assert len(client.message_history) == 2
+
+
+async def test_calls_share_their_connections(server: LoopbackServer) -> None:
+    server.reply(CHAT, SAYS)
+    for _ in range(3):
+        assert [m async for m in query("x", options(server))][-1].result == "It is 3"
+        async with Client(options(server)) as client:
+            assert text(await talk(client)) == "It is 3"
+    assert server.connections_opened == 1
+
+
+async def test_a_refused_prompt_raises_where_it_is_said(server: LoopbackServer) -> None:
+    async def gate(event: Any) -> HookDecision:
+        return HookDecision(continue_=False, reason="no")
+
+    async with Client(options(server, hooks={"user_prompt_submit": [gate]})) as client:
+        with pytest.raises(RuntimeError, match="Query blocked by hook: no"):
+            await client.query("x")

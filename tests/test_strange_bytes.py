@@ -23,9 +23,9 @@ values = st.recursive(
 )
 deltas = st.fixed_dictionaries(
     {},
-    optional={
-        name: values for name in ("content", "reasoning", "reasoning_content", "tool_calls", "function_call", "role")
-    },
+    optional=dict.fromkeys(
+        ("content", "reasoning", "reasoning_content", "tool_calls", "function_call", "role"), values
+    ),
 )
 chunks = st.fixed_dictionaries(
     {},

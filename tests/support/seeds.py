@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from any_agent.testing import LoopbackServer, WireCall, WireReply, chat_chunks, sse
+from any_agent.testing import LoopbackServer, WireCall, WireReply, chat_chunks, sse, sse_event
 from any_agent.testing.wire_bytes import EVENT_STREAM
 
 FOLDER = Path(__file__).parents[1] / "seeds"
@@ -105,6 +105,23 @@ def says(*pieces: str) -> list[bytes]:
 def calls(name: str, arguments: str = "{}", call_id: str = "call_1", text: str = "") -> list[bytes]:
     """A streamed tool call."""
     return sse(chat_chunks([text] if text else [], tool_calls=[WireCall(name, arguments, call_id)]))
+
+
+def claude_says(*pieces: str) -> list[bytes]:
+    """A streamed text as Anthropic's own protocol has it."""
+
+    def event(kind: str, **data: Any) -> bytes:
+        return sse_event({"type": kind, **data}, event=kind)
+
+    message = {"id": "msg_1", "type": "message", "role": "assistant", "model": "claude-3", "content": []}
+    return [
+        event("message_start", message={**message, "usage": {"input_tokens": 3, "output_tokens": 1}}),
+        event("content_block_start", index=0, content_block={"type": "text", "text": ""}),
+        *[event("content_block_delta", index=0, delta={"type": "text_delta", "text": piece}) for piece in pieces],
+        event("content_block_stop", index=0),
+        event("message_delta", delta={"stop_reason": "end_turn"}, usage={"output_tokens": 4}),
+        event("message_stop"),
+    ]
 
 
 def says_and_stalls(*pieces: str) -> WireReply:
