@@ -1,0 +1,145 @@
+"""LiteLLM's chunks become deltas, with the end that the tap has seen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from ..errors import EmptyResponseError, InvalidResponseError, ProviderError, StreamInterruptedError
+from ..types import Delta, StreamEnd, TextDelta, ThinkingDelta, ToolCallDelta, Usage
+from .failures import Where
+from .litellm_tap import Tap, fields_of
+from .openai_wire import read_usage
+from .streaming import ThinkSplitter
+
+_SIGNERS = ("anthropic", "bedrock", "gemini", "vertex_ai")  # they want some of their own fields back
+
+
+class Reading:
+    """LiteLLM's chunks as deltas, and the proper end of them."""
+
+    def __init__(self, where: Where, tap: Tap) -> None:
+        self.where = where
+        self.tap = tap
+        self.delivered_chars = 0
+        self._usage: Any = None
+        self._think = ThinkSplitter()
+        self._has_said = False
+        self._finish_reason: str | None = None
+        self._fields: dict[str, Any] = {}
+
+    def take(self, chunk: Any) -> list[Delta]:
+        """The deltas of one chunk."""
+        fields = fields_of(chunk)
+        self._usage = fields.get("usage") or self._usage
+        choices = fields["choices"]
+        if not choices:
+            return []
+        choice = choices[0]
+        if choice.finish_reason:
+            self._finish_reason = choice.finish_reason
+        if choice.delta is None:
+            return []
+        said = fields_of(choice.delta)
+        out = self._thinking(said)
+        text = said.get("content")
+        if text:
+            self.delivered_chars += len(text)
+            if self._think.is_text:
+                out.append(TextDelta(text))
+            else:
+                out += self._think.feed(text)
+        for call in said.get("tool_calls") or ():
+            function = call.function
+            name, arguments = (function.name, function.arguments) if function is not None else (None, None)
+            out.append(ToolCallDelta(call.index, call.id, name, arguments))
+        if self.where.provider in _SIGNERS and (own := said.get("provider_specific_fields")):
+            _merge(self._fields.setdefault("provider_specific_fields", {}), own)
+        if out:
+            self._has_said = True
+        return out
+
+    def _thinking(self, said: Mapping[str, Any]) -> list[Delta]:
+        thinking, blocks = said.get("reasoning_content") or "", said.get("thinking_blocks")
+        signature = None
+        for block in blocks or ():
+            signature = block.get("signature") or signature
+            self._keep(block)
+        if not thinking and not signature:
+            return []
+        self.delivered_chars += len(thinking)
+        return [ThinkingDelta(thinking, signature)]
+
+    def _keep(self, block: Any) -> None:
+        """Signed thinking goes back word for word, in the blocks it came in: a signature closes one."""
+        blocks: list[dict[str, Any]] = self._fields.setdefault("thinking_blocks", [])
+        last = blocks[-1] if blocks else None
+        if block.get("type") != "thinking" or last is None or last.get("type") != "thinking" or last.get("signature"):
+            blocks.append(dict(block))
+            return
+        old, new = last.get("thinking") or "", block.get("thinking") or ""
+        is_repeated = bool(block.get("signature")) and new.startswith(old)  # some versions say all of it once more
+        last["thinking"] = new if is_repeated and new else old + new
+        last["signature"] = block.get("signature") or last.get("signature")
+
+    @property
+    def usage(self) -> Any:
+        """LiteLLM's own object, or the openai client's: the price is made from it."""
+        return self.tap.usage or self._usage
+
+    @property
+    def reported_usage(self) -> Usage | None:
+        """What the server counted; None when LiteLLM only guessed."""
+        if self.usage is None or not (self.tap.has_usage or self.tap.is_blind):
+            return None
+        usage = read_usage(self.usage.model_dump() if hasattr(self.usage, "model_dump") else self.usage)
+        return replace(usage, is_estimated=True) if usage is not None and self.tap.is_blind else usage
+
+    def end(self, cost_usd: float | None) -> list[Delta]:
+        """The last deltas, StreamEnd being the very last; raises when this was no proper end."""
+        tap = self.tap
+        judged: list[Delta] = tap.answer.end(tap.body) if tap.answer is not None else []
+        if tap.body is not None:
+            return judged  # LiteLLM saw no stream in it, so nothing of it was delivered
+        if not (judged or tap.has_end or tap.is_blind):
+            raise self._no_end()
+        held = self._think.flush()
+        if not (self._has_said or held):
+            reason = self._finish_reason if tap.has_end else "none"
+            raise self.where.error(
+                EmptyResponseError,
+                f"the answer is empty (finish_reason {reason}); the prompt may be too long for the model",
+            )
+        end = StreamEnd(
+            tap.model or self.where.model,
+            self._finish_reason,
+            self.reported_usage,
+            cost_usd,
+            self.where.provider,
+            {name: value for name, value in self._fields.items() if value} or None,
+        )
+        if judged and isinstance(judged[-1], StreamEnd):  # what the wire itself said
+            told = judged[-1]
+            end = replace(
+                end, model=told.model or end.model, finish_reason=told.finish_reason, usage=told.usage or end.usage
+            )
+        return [*held, end]
+
+    def _no_end(self) -> ProviderError:
+        if not self._has_said and not self.tap.model and "event-stream" not in self.tap.content_type:
+            kind = self.tap.content_type or "of no kind"
+            return self.where.error(InvalidResponseError, f"the answer is {kind}, not an event stream")
+        return self.where.error(
+            StreamInterruptedError,
+            f"the server closed the stream before its end ({self.delivered_chars} characters in)",
+            delivered_chars=self.delivered_chars,
+        )
+
+
+def _merge(into: dict[str, Any], new: dict[str, Any]) -> None:
+    for name, value in new.items():
+        if isinstance(value, list) and isinstance(into.get(name), list):
+            into[name] = into[name] + value
+        elif value is not None:
+            into[name] = value
