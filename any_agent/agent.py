@@ -9,6 +9,7 @@ from typing import Any, ClassVar, cast
 
 from . import config
 from .config import Route
+from .context import fitted_chain
 from .dispatch import Dispatch
 from .hooks import Hooks
 from .log import LogObserver
@@ -30,7 +31,7 @@ _MODEL_FIELDS = ROUTE_FIELDS | {
 
 
 class Agent:
-    """An agent on any model: `Agent("ollama/qwen3")`, `Agent("my-model", base_url="http://127.0.0.1:8080/v1")`.
+    """An agent on any model: `Agent("ollama/qwen3")`, `Agent("my-model", base_url="…/v1")`, `Agent("auto")`.
 
     A domain agent is a subclass. Points to override, all without I/O in `__init__`:
         build_system_prompt()      the instructions
@@ -227,24 +228,26 @@ class Agent:
     def observers(self) -> Sequence[Any]:
         return [*self.options.observers, self._log]
 
-    async def open_run(self, session_id: str, overrides: Mapping[str, Any]) -> Run:
+    async def open_run(self, session: AgentSession, overrides: Mapping[str, Any]) -> Run:
         """The parts of one run (part of the SessionHost seam)."""
         base = self._base
         if base is None:
-            self.options = self.options.with_files()
+            self.options = await self.options.settled()
             chain = self._chain(self.options, self._own_model)
             base = self._base = _wired(self.options, chain, self.tools, self.build_system_prompt())
         if not overrides:
-            return replace(base, session_id=session_id)
+            model = fitted_chain(base.model, session.fitted, self.options.fitting())
+            return replace(base, session_id=session.session_id, model=model)
         extra = {k: v for k, v in overrides.items() if k in SAMPLING_PARAMS and k not in AgentOptions.model_fields}
         options = self.options.replace(**{k: v for k, v in overrides.items() if k not in extra})
-        model: Model = base.model
+        model = base.model
         if overrides.keys() & _MODEL_FIELDS:
             model = self._chain(options, None if "model" in overrides else self._own_model)
         tools = ToolRegistry(options.tools) if "tools" in overrides else self.tools
         prompt = options.system_prompt if "system_prompt" in overrides else text_of(base.system) if base.system else ""
         run = _wired(options, model, tools, prompt)
-        return replace(run, session_id=session_id, params={**run.params, **extra})
+        model = fitted_chain(model, session.fitted, options.fitting())
+        return replace(run, session_id=session.session_id, model=model, params={**run.params, **extra})
 
     def _chain(self, options: AgentOptions, own: Model | None) -> FallbackModel:
         """The model and its fallbacks, with retry."""

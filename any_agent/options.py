@@ -209,6 +209,24 @@ class AgentOptions(BaseModel):
         changes = {name: setting.value for name, setting in found.items() if name in free}
         return self.replace(**changes) if changes else self
 
+    async def settled(self) -> AgentOptions:
+        """With the options of config files; "auto" becomes the best loaded model of `base_url` or of this machine.
+
+        Raises:
+            ConfigurationError: see `with_files`.
+            ServerUnreachableError: "auto", and no server answers.
+        """
+        options = self.with_files()
+        if options.model != "auto":
+            return options
+        from .models.servers import Address, addresses_here, resolve_auto
+
+        places = [Address(self.address, api_key=self.api_key)] if self.address else addresses_here()
+        server, model = await resolve_auto(places)
+        key = next((place.api_key for place in places if place.base_url == server.base_url), self.api_key)
+        provider = None if server.kind == "openai_compatible" else server.kind
+        return options.replace(model=model.id, provider=provider, base_url=server.base_url, api_key=key)
+
     def route(self) -> config.Route:
         """Where the model is reached: provider, model, base_url, door. Reads environment and config files.
 
@@ -238,6 +256,17 @@ class AgentOptions(BaseModel):
         if isinstance(choice, str) and choice not in ("none", "required"):
             return {"type": "function", "function": {"name": choice}}
         return choice
+
+    def fitting(self) -> dict[str, Any]:
+        """How history is fitted to the window (arguments of `context.fitted`)."""
+        return {
+            "window_tokens": self.window_tokens,
+            "reserve_tokens": self.max_tokens if self.reserve_tokens is None else self.reserve_tokens,
+            "strategy": self.context_strategy,
+            "preserve_system": self.preserve_system_prompt,
+            "max_history_messages": self.max_history_messages,
+            "on_truncation": self.on_truncation,
+        }
 
     def sampling(self) -> dict[str, Any]:
         """The sampling parameters the user set, by their wire name."""

@@ -12,6 +12,7 @@ from time import time
 from typing import Any, Protocol
 from uuid import uuid4
 
+from .context import FittedModel
 from .dispatch import render
 from .errors import (
     HookAbortedError,
@@ -56,7 +57,7 @@ Prompt = str | Sequence[Message | Mapping[str, Any]]
 class SessionHost(Protocol):
     """What a session needs of its agent."""
 
-    async def open_run(self, session_id: str, overrides: Mapping[str, Any]) -> Run: ...
+    async def open_run(self, session: AgentSession, overrides: Mapping[str, Any]) -> Run: ...
 
     async def check_response(self, response: AgentResponse) -> str | None: ...
 
@@ -99,6 +100,7 @@ class AgentSession:
         self.title = ""
         self.tags: list[str] = []
         self.result: ResultMessage | None = None
+        self.fitted: dict[Any, FittedModel] = {}  # by model: what it has learned and dropped in this conversation
         self._host = host
         self._history = History(history)
         self._pending: list[Message] = []  # sent, not answered yet
@@ -155,7 +157,7 @@ class AgentSession:
         live = await self._begin()
         try:
             try:
-                live.run = await self._host.open_run(self.session_id, overrides)
+                live.run = await self._host.open_run(self, overrides)
                 self._hooks = live.run.dispatch.hooks
                 await self._submit(prompt)
             except Exception as error:

@@ -18,9 +18,6 @@ from any_agent.options import AgentOptions
 PAGE = Path(__file__).with_name("options.md")
 # Accepted and checked, but nothing reads them yet; tests/house/test_docs.py sees to it that this is true.
 NOT_YET = (
-    "context_strategy",
-    "preserve_system_prompt",
-    "max_history_messages",
     "enable_memory",
     "memory_db_path",
     "log_interactions",

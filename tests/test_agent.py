@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.replay_servers import ollama
 
 from any_agent import Agent, AgentOptions, ContextStrategy, Model, ToolChoice, tool
 from any_agent.config import Route
@@ -312,3 +313,13 @@ async def test_overrides_reach_the_model_that_is_made() -> None:
     await agent.query("x")
     await agent.query("x", litellm_kwargs={"b": 2})
     assert made == [{"a": 1}, {"b": 2}]
+
+
+async def test_auto_takes_the_best_loaded_model() -> None:
+    with LoopbackServer() as server:
+        ollama(server)
+        server.reply("/v1/chat/completions", sse(chat_chunks(["Hel", "lo"])))
+        async with Agent("auto", base_url=server.base_url) as agent:
+            assert await agent.query("Hi") == "Hello"
+            assert agent.options.base_url == server.base_url
+            assert agent.model != "auto"

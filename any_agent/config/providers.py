@@ -293,3 +293,17 @@ def read_ollama_host(value: str) -> str:
         host = f"{host or 'localhost'}:11434"
     host = re.sub(r"^(0\.0\.0\.0|\[::\])(?=:|$)", "localhost", host)
     return f"{scheme or 'http'}://{host}{slash}{path}"
+
+
+def proxy_for(base_url: str) -> str | None:
+    """The proxy of the environment; never for this machine (a proxy would break loopback)."""
+    from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
+
+    proxies = getproxies_environment()
+    if not proxies:
+        return None
+    parts = urlsplit(base_url)
+    host = parts.hostname or ""
+    if host in ("localhost", "::1") or host.startswith("127.") or proxy_bypass_environment(host, proxies):
+        return None
+    return proxies.get(parts.scheme)

@@ -9,9 +9,9 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
+from ..config.providers import proxy_for
 from ..errors import EmptyResponseError, InvalidResponseError, ProviderTimeoutError, StreamInterruptedError
 from ..types import Delta, ModelRequest, StreamEnd, TextDelta, ThinkingDelta, ToolCallDelta, Usage
 from . import failures
@@ -48,6 +48,7 @@ class DirectModel:
         self.model = model
         self.base_url = base_url.rstrip("/")
         self.provider = provider
+        self.api_key = api_key
         self._headers = dict(headers or {})
         if api_key:
             self._headers["Authorization"] = f"Bearer {api_key}"
@@ -93,6 +94,20 @@ class DirectModel:
         finally:
             if response is not None and not response.closed:
                 response.close()
+
+    async def served_window(self) -> int | None:
+        """Tokens of the window the server really serves; None: it does not tell."""
+        from .servers import served_window
+
+        window = await served_window(self.base_url, self.model, api_key=self.api_key, provider=self.provider)
+        return window.tokens if window else None
+
+    async def count_prompt(self, request: ModelRequest) -> int | None:
+        """The server's own count of what would be sent; None: it has none (llama.cpp and vLLM do)."""
+        from .servers import count_prompt
+
+        messages, tools = to_wire(request.messages, self.provider), tools_to_wire(request.tools)
+        return await count_prompt(self.base_url, self.model, messages, tools, api_key=self.api_key)
 
     async def aclose(self) -> None:
         """Close this loop's pool when no other model uses it."""
@@ -336,7 +351,7 @@ class _Pool:
         import aiohttp
 
         self.users: set[int] = set()
-        self.proxy = _proxy_for(base_url)  # once: reading the environment costs more calls than a whole request
+        self.proxy = proxy_for(base_url)  # once: reading the environment costs more calls than a whole request
         self.has_answered = False
         self.session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0),
@@ -364,20 +379,6 @@ class _Pool:
 
 
 _POOLS: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[str, ...], _Pool]] = WeakKeyDictionary()
-
-
-def _proxy_for(base_url: str) -> str | None:
-    """The proxy of the environment; never for this machine (a proxy would break loopback)."""
-    from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
-
-    proxies = getproxies_environment()
-    if not proxies:
-        return None
-    parts = urlsplit(base_url)
-    host = parts.hostname or ""
-    if host in ("localhost", "::1") or host.startswith("127.") or proxy_bypass_environment(host, proxies):
-        return None
-    return proxies.get(parts.scheme)
 
 
 async def _drain(response: aiohttp.ClientResponse) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from .openai_wire import _proxy_for
+from ..config.providers import proxy_for
 from .server_looks import identified
 from .server_places import Address, Sighting, addresses_here, nothing_to_take, with_v1
 from .server_shapes import (
@@ -274,7 +274,7 @@ class _Line:
         self._session = session
         self._timeout_s = timeout_s
         self._deadline = deadline
-        self._proxy = _proxy_for(address.base_url) if may_use_proxy else None
+        self._proxy = proxy_for(address.base_url) if may_use_proxy else None
         self._headers = {"Accept": "application/json"}
         if address.api_key:
             self._headers["Authorization"] = f"Bearer {address.api_key}"

@@ -69,7 +69,7 @@ async def test_few_frames_lie_between(way: Callable[[Agent], Any]) -> None:
     between = door.frames[:-1]  # the last is the public call itself
     assert len(between) <= 5, door.frames
     assert len({file for file, _ in between}) <= 5, door.frames
-    assert [name for _, name in door.frames[:2]] == ["stream", "run_turns"]
+    assert [name for _, name in door.frames[:3]] == ["stream", "stream", "run_turns"]
 
 
 def test_the_other_distribution_is_warned_of(tmp_path: Path) -> None:

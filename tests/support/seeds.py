@@ -145,7 +145,7 @@ def isolate(server: LoopbackServer, folder: Path, patch: pytest.MonkeyPatch) -> 
 
 def asked(server: LoopbackServer, number: int = -1) -> Any:
     """The JSON of one request."""
-    return server.requests[number].json
+    return [request for request in server.requests if request.method == "POST"][number].json
 
 
 def roles(server: LoopbackServer, number: int = -1) -> list[str]:

@@ -1,0 +1,148 @@
+"""The file that keeps what was learned: one entry per server, model and vocabulary; numbers only, no text."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .features import SIZE
+from .fit import Fit, Observation, Trust
+
+_VERSION = 1
+MAX_FILE_BYTES, _MAX_ENTRIES = 512_000, 64
+_LARGEST = 1e9
+
+
+def calibration_path(environ: Mapping[str, str] = os.environ) -> Path:
+    """Where learned figures are kept: `$ANY_AGENT_HOME/calibration.json`, else in the user's cache folder."""
+    if environ.get("ANY_AGENT_HOME"):
+        return Path(environ["ANY_AGENT_HOME"]) / "calibration.json"
+    import platformdirs
+
+    return platformdirs.user_cache_path("any_agent") / "calibration.json"
+
+
+class Calibration:
+    """What was learned of each tokenizer. Making one does no I/O; without a path it is never written.
+
+    Args:
+        path: Read at the first use, written by `save`; a broken or oversized file counts as empty.
+    """
+
+    def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
+        self.path = None if path is None else Path(path)
+        self._fits: dict[str, Fit] = {}
+        self._saved: dict[str, int] = {}  # how much each fit had learned when it was read or written
+        self._entries: dict[str, Any] | None = None
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str] | None = None) -> Calibration:
+        """The calibration kept at `path` (None: the user's own file); it is read when it is first needed."""
+        return cls(calibration_path() if path is None else path)
+
+    def fit(self, server: str | None, model: str, vocabulary: str, trust: Trust = "near") -> Fit:
+        """The fit of one tokenizer, the same object each time. Credentials and queries in a URL are left out."""
+        place = (server or "").rsplit("@", 1)[-1].split("?", 1)[0].rstrip("/")
+        key = f"{place} {model} {vocabulary}"
+        found = self._fits.get(key)
+        if found is None:
+            if self._entries is None:
+                self._entries = self._read()
+            entry = self._entries.get(key) or {}
+            if entry.get("trust") == "near" and trust == "exact":  # the name has lied before
+                trust = "near"
+            found = self._fits[key] = Fit(trust, _observations(entry))
+            self._saved[key] = found.learned
+        return found
+
+    def save(self) -> bool:
+        """Write what was learned since; False: nothing was, there is no path, or the file cannot be written.
+
+        Other entries of the file are kept as they are now, the oldest dropped at 64 entries or 500 kB.
+        """
+        changed = {key: fit for key, fit in self._fits.items() if fit.learned != self._saved[key]}
+        if self.path is None or not changed:
+            return False
+        entries = self._read()
+        for key, fit in changed.items():
+            entries[key] = {
+                "at": round(time.time()),
+                "trust": fit.trust,
+                "seen": [_written(o) for o in fit.observations],
+            }
+        newest = sorted(entries.items(), key=lambda item: _age(item[1]), reverse=True)[:_MAX_ENTRIES]
+        while len(text := json.dumps({"version": _VERSION, "fits": dict(newest)})) > MAX_FILE_BYTES:
+            del newest[len(newest) // 2 :]
+        try:
+            _replace(self.path, text)
+        except OSError:
+            return False
+        self._saved.update({key: fit.learned for key, fit in changed.items()})
+        return True
+
+    def _read(self) -> dict[str, Any]:
+        if self.path is None:
+            return {}
+        try:
+            with self.path.open("rb") as file:
+                data = file.read(MAX_FILE_BYTES + 1)
+            content = json.loads(data) if len(data) <= MAX_FILE_BYTES else None
+        except (OSError, ValueError, RecursionError):
+            return {}
+        if not isinstance(content, dict) or content.get("version") != _VERSION:
+            return {}
+        entries = content.get("fits")
+        return {k: e for k, e in entries.items() if isinstance(e, dict)} if isinstance(entries, dict) else {}
+
+
+def _age(entry: Mapping[str, Any]) -> float:
+    at: Any = entry.get("at")
+    return float(at) if _is_number(at) else 0.0
+
+
+def _written(observation: Observation) -> list[Any]:
+    numbers = [observation.tokens, list(observation.features)]
+    return numbers if observation.is_whole else [*numbers, list(observation.touched)]
+
+
+def _observations(entry: Mapping[str, Any]) -> list[Observation]:
+    found: list[Observation] = []
+    seen = entry.get("seen")
+    for item in seen if isinstance(seen, list) else ():
+        match item:
+            case [tokens, [*features]]:
+                touched = features
+            case [tokens, [*features], [*touched]]:
+                pass
+            case _:
+                continue
+        numbers = [tokens, *features, *touched]
+        if len(numbers) == 2 * SIZE + 1 and len(features) == SIZE and all(map(_is_number, numbers)):
+            found.append(Observation(features, tokens, touched))
+    return found
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value) and abs(value) < _LARGEST
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write all or nothing, readable by the user only."""
+    import tempfile
+
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".calibration-")  # mode 0600
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(name, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(name)
+        raise

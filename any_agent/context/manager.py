@@ -1,0 +1,295 @@
+"""ContextManager: trims one conversation in blocks and otherwise only appends, so a server keeps its cached prefix."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from inspect import isawaitable
+from typing import Any, Protocol, cast
+
+from ..errors import ContextOverflowError
+from ..models.wire import from_wire, to_wire
+from ..types import ContextStrategy, Message, SystemMessage, ToolMessage, ToolSpec, UserMessage
+from .shorten import shortened
+from .strategies import Exchange, Strategy, find_strategy, importance
+
+LOW_WATERMARK = 0.7  # trimming goes down to this share of the budget, so that it happens seldom
+OLD_RESULT_CHARS = 400  # what is left of an old tool result before whole exchanges are dropped
+
+
+class Counter(Protocol):
+    """What is needed of a TokenCounter: an upper bound."""
+
+    def upper(self, messages: Sequence[Message], tools: Sequence[ToolSpec] = ()) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """What is sent instead of the whole history. Tokens are upper bounds, before and after this call's trim."""
+
+    messages: tuple[Message, ...]
+    tokens_before: int
+    tokens_after: int
+    dropped_messages: int = 0
+    shortened_results: int = 0
+
+    @property
+    def has_changed(self) -> bool:
+        return bool(self.dropped_messages or self.shortened_results)
+
+
+Summarize = Callable[[Sequence[Message]], Awaitable[str]]
+
+
+class ContextManager:
+    """Keeps one conversation inside its window.
+
+    Args:
+        model: name of the model; tokens are counted for it where `counter` is None.
+        strategy: a ContextStrategy, its value, or a function of (exchanges, budget) like `sliding`.
+        max_tokens: the window; None: what the counter knows of the model; 0: not known yet (`learn_window` tells it).
+        reserve_tokens: kept free for the answer; None: a quarter of the window, at most 1,000.
+        max_history_messages: most messages sent besides the system prompt; None: no limit.
+        summarize: gives the text that stands for dropped messages (strategy summarize).
+    """
+
+    def __init__(
+        self,
+        model: str = "",
+        strategy: ContextStrategy | str | Strategy = ContextStrategy.SLIDING_WINDOW,
+        max_tokens: int | None = None,
+        reserve_tokens: int | None = 1000,
+        *,
+        counter: Counter | None = None,
+        preserve_system: bool = True,
+        preserve_last_n: int = 1,
+        max_history_messages: int | None = None,
+        summarize: Summarize | None = None,
+    ) -> None:
+        if counter is None:
+            from ..tokens import TokenCounter
+
+            counter = TokenCounter(model)
+        self.counter = counter
+        self.strategy = strategy
+        self.max_tokens: int = int(getattr(counter, "limit", None) or 4096) if max_tokens is None else max_tokens
+        self._reserve_tokens = reserve_tokens
+        self.preserve_system = preserve_system
+        self.preserve_last_n = preserve_last_n
+        self.max_history_messages = max_history_messages
+        self.summarize = summarize
+        self._choose: Strategy = find_strategy(strategy)
+        self._gone: dict[int, Message] = {}  # by id(); holding the message keeps its id from being given again
+        self._short: dict[int, tuple[Message, Message]] = {}
+        self._summary: UserMessage | None = None
+
+    @property
+    def reserve_tokens(self) -> int:
+        return min(1000, self.max_tokens // 4) if self._reserve_tokens is None else self._reserve_tokens
+
+    @property
+    def available_tokens(self) -> int:
+        """Tokens a prompt may have: the window less the reserve, but at least half of the window."""
+        return max(self.max_tokens - self.reserve_tokens, self.max_tokens // 2)
+
+    async def manage_context(
+        self,
+        messages: Sequence[Message | Mapping[str, Any]],
+        preserve_system: bool = True,
+        preserve_last_n: int = 1,
+    ) -> list[Any]:
+        """One list of messages, fitted; nothing is remembered and the input is not changed. Dicts in, dicts out.
+
+        Raises:
+            ContextOverflowError: what must be kept does not fit.
+        """
+        own = from_wire(messages)
+        if self._fits(own, ()):
+            return list(messages)
+        once = ContextManager(
+            strategy=self.strategy,
+            max_tokens=self.max_tokens,
+            reserve_tokens=self._reserve_tokens,
+            counter=self.counter,
+            preserve_system=preserve_system,
+            preserve_last_n=preserve_last_n,
+            max_history_messages=self.max_history_messages,
+            summarize=self.summarize,
+        )
+        fit = await once.fit(own)
+        is_wire = bool(messages) and isinstance(messages[0], Mapping)
+        return cast("list[Any]", to_wire(fit.messages)) if is_wire else list(fit.messages)
+
+    async def fit(self, messages: Sequence[Message], tools: Sequence[ToolSpec] = ()) -> Fit:
+        """The messages to send. What was once dropped stays dropped: between two trims the prompt only grows.
+
+        Raises:
+            ContextOverflowError: system prompt, tools, pins and last user turn do not fit; names the biggest.
+        """
+        view = self.view(messages)
+        before = self.counter.upper(view, tools)
+        if self._fits(view, tools, before):
+            return Fit(tuple(view), before, before, self._dropped(messages, view), self._shortened())
+        target = int(self.available_tokens * LOW_WATERMARK)
+        if before > self.available_tokens:
+            self._shorten(view, tools, target, self._old_results(view), OLD_RESULT_CHARS)
+            view = self.view(messages)
+        if self.counter.upper(view, tools) > target or self._too_many(view):
+            await self._drop_exchanges(view, tools, target)
+            view = self.view(messages)
+        if self.counter.upper(view, tools) > self.available_tokens:
+            self._squeeze_last(messages, tools)
+            view = self.view(messages)
+        after = self.counter.upper(view, tools)
+        if after > self.available_tokens and self._lower(view, tools) > self.available_tokens:
+            raise self._overflow(view, tools, after)  # in doubt the server decides
+        return Fit(tuple(view), before, after, self._dropped(messages, view), self._shortened())
+
+    def learn_window(self, max_tokens: int) -> None:
+        """Correct the window, e.g. from an overflow error's own numbers."""
+        self.max_tokens = max(max_tokens, 64)
+
+    # -------------------------------------------------------------- inside
+
+    def _fits(self, view: Sequence[Message], tools: Sequence[ToolSpec], tokens: int | None = None) -> bool:
+        count = self.counter.upper(view, tools) if tokens is None else tokens
+        return count <= self.available_tokens and not self._too_many(view)
+
+    def _too_many(self, view: Sequence[Message]) -> bool:
+        most = self.max_history_messages
+        return most is not None and sum(not isinstance(m, SystemMessage) for m in view) > most
+
+    def view(self, messages: Sequence[Message]) -> list[Message]:
+        """What is left of the history after the trims so far."""
+        # Written with map, for thousands of messages each turn cost no call of their own.
+        ids = list(map(id, messages))
+        parts = zip(messages, map(self._gone.__contains__, ids), map(self._short.get, ids), strict=True)
+        out = [short[1] if short else message for message, is_gone, short in parts if not is_gone]
+        if self._summary is not None:
+            place = next((i for i, m in enumerate(out) if not isinstance(m, SystemMessage)), len(out))
+            out.insert(place, self._summary)
+        return out
+
+    def _lower(self, view: Sequence[Message], tools: Sequence[ToolSpec]) -> int:
+        lower = getattr(self.counter, "lower", self.counter.upper)
+        return cast("int", lower(view, tools))
+
+    def _dropped(self, messages: Sequence[Message], view: Sequence[Message]) -> int:
+        return len(messages) - len(view) + (self._summary is not None)
+
+    def _shortened(self) -> int:
+        return sum([key not in self._gone for key in self._short])
+
+    def _original(self, message: Message) -> Message:
+        return next((old for old, new in self._short.values() if new is message), message)
+
+    def _old_results(self, view: Sequence[Message]) -> list[ToolMessage]:
+        """Tool results but those of the newest round."""
+        found = [m for m in view if isinstance(m, ToolMessage) and not m.pinned]
+        return found[:-1] if view and found and view[-1] is found[-1] else found
+
+    def _shorten(
+        self, view: list[Message], tools: Sequence[ToolSpec], target: int, results: list[ToolMessage], most_chars: int
+    ) -> None:
+        tokens = self.counter.upper(view, tools)
+        for message in results:
+            if tokens <= target:
+                break
+            short = shortened(message, most_chars)
+            if short is None:
+                continue
+            original = self._original(message)
+            self._short[id(original)] = (original, short)
+            tokens += self.counter.upper([short]) - self.counter.upper([message])
+
+    async def _drop_exchanges(self, view: list[Message], tools: Sequence[ToolSpec], target: int) -> None:
+        system = [m for m in view if isinstance(m, SystemMessage)]
+        kept_system = system if self.preserve_system else [m for m in system if m.pinned]
+        fixed = self.counter.upper(kept_system, tools)
+        exchanges = self._exchanges([m for m in view if not isinstance(m, SystemMessage) and m is not self._summary])
+        choice = self._choose(exchanges, target - fixed)
+        chosen = await choice if isawaitable(choice) else choice
+        stays = {id(m) for e in chosen for m in e.messages} | {
+            id(m) for e in exchanges if e.is_kept for m in e.messages
+        }
+        stays |= {id(m) for m in kept_system}
+        if self.max_history_messages is not None:
+            stays &= self._newest(exchanges, stays) | {id(m) for m in system}
+        gone = [m for m in view if id(m) not in stays and m is not self._summary]
+        for message in gone:
+            original = self._original(message)
+            self._gone[id(original)] = original
+        if gone and self.summarize is not None and self.strategy in (ContextStrategy.SUMMARIZE, "summarize"):
+            await self._summarized(gone)
+
+    def _newest(self, exchanges: Sequence[Exchange], stays: set[int]) -> set[int]:
+        """Ids of the newest exchanges that keep within `max_history_messages`; kept ones always."""
+        left, out = cast("int", self.max_history_messages), set()
+        for exchange in reversed(exchanges):
+            ids = [id(m) for m in exchange.messages if id(m) in stays]
+            if exchange.is_kept or len(ids) <= left:
+                out.update(ids)
+                left -= len(ids)
+            else:
+                left = 0
+        return out
+
+    async def _summarized(self, gone: Sequence[Message]) -> None:
+        assert self.summarize is not None
+        told = [self._summary, *gone] if self._summary else list(gone)
+        try:
+            text = await self.summarize(told)
+        except Exception:  # no summary is no reason to fail: the history just slides
+            return
+        if text:
+            self._summary = UserMessage(f"(Summary of what was said before: {text})")
+
+    def _exchanges(self, messages: Sequence[Message]) -> list[Exchange]:
+        groups: list[list[Message]] = []
+        for message in messages:
+            if isinstance(message, UserMessage) or not groups:
+                groups.append([])
+            groups[-1].append(message)
+        first_kept = len(groups) - max(self.preserve_last_n, 1)
+        return [
+            Exchange(
+                tuple(group),
+                self.counter.upper(group),
+                place >= first_kept or any(m.pinned for m in group),
+                importance(group, place, len(groups)),
+            )
+            for place, group in enumerate(groups)
+        ]
+
+    def _squeeze_last(self, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> None:
+        """The last turn alone is too big: its older tool rounds go, then its results are shortened more and more."""
+        view = self.view(messages)
+        start = max((i for i, m in enumerate(view) if isinstance(m, UserMessage)), default=0)
+        rounds = [i for i in range(start, len(view)) if isinstance(view[i], ToolMessage)]
+        for place in rounds[:-1]:
+            if self.counter.upper(self.view(messages), tools) <= self.available_tokens:
+                return
+            for part in (view[place - 1], view[place]):
+                original = self._original(part)
+                if not part.pinned:
+                    self._gone[id(original)] = original
+        for most_chars in (2000, OLD_RESULT_CHARS, 80):
+            view = self.view(messages)
+            results = [m for m in view if isinstance(m, ToolMessage)]
+            self._shorten(view, tools, self.available_tokens, results, most_chars)
+
+    def _overflow(self, view: Sequence[Message], tools: Sequence[ToolSpec], tokens: int) -> ContextOverflowError:
+        parts = {
+            "system prompt": self.counter.upper([m for m in view if isinstance(m, SystemMessage)]),
+            "tools": self.counter.upper([], tools),
+            "pinned messages": self.counter.upper([m for m in view if m.pinned]),
+            "last user turn": self.counter.upper(self._exchanges(view)[-1].messages) if view else 0,
+        }
+        biggest = max(parts, key=lambda name: parts[name])
+        told = ", ".join(f"{name} {count}" for name, count in parts.items())
+        return ContextOverflowError(
+            f"what must be sent does not fit: up to {tokens} tokens, but the window of {self.max_tokens} leaves "
+            f"{self.available_tokens} for the prompt. Too big: {biggest} ({told} tokens)",
+            tokens,
+            self.max_tokens,
+        )

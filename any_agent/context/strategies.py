@@ -1,0 +1,107 @@
+"""Which exchanges stay: one function each. A user's own strategy is one more function of (exchanges, budget)."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from ..errors import ConfigurationError
+from ..types import AssistantMessage, ContextStrategy, Message, ToolMessage, ToolResultBlock
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """A user message and all that follows it until the next one; the first may lack the user message."""
+
+    messages: tuple[Message, ...]
+    tokens: int
+    is_kept: bool
+    importance: float
+
+
+Strategy = Callable[[Sequence[Exchange], int], "Sequence[Exchange] | Awaitable[Sequence[Exchange]]"]
+
+
+def sliding(exchanges: Sequence[Exchange], budget_tokens: int) -> list[Exchange]:
+    """The newest exchanges that fit, without gaps; kept ones stay wherever they are."""
+    left = budget_tokens - sum(e.tokens for e in exchanges if e.is_kept)
+    out: list[Exchange] = []
+    is_open = True
+    for exchange in reversed(exchanges):
+        if exchange.is_kept:
+            out.append(exchange)
+        elif is_open and exchange.tokens <= left:
+            left -= exchange.tokens
+            out.append(exchange)
+        else:
+            is_open = False
+    return out[::-1]
+
+
+def truncate(exchanges: Sequence[Exchange], budget_tokens: int) -> list[Exchange]:
+    """The oldest exchanges lose their tool rounds first, then go one by one, until the rest fits."""
+    out = list(exchanges)
+    excess = sum(e.tokens for e in out) - budget_tokens
+    for place, exchange in enumerate(out):
+        if excess <= 0:
+            return out
+        if exchange.is_kept or not any(isinstance(m, ToolMessage) for m in exchange.messages):
+            continue
+        bare = tuple([m for m in exchange.messages if not _is_tool_part(m)])
+        slim = replace(exchange, messages=bare, tokens=round(exchange.tokens * len(bare) / len(exchange.messages)))
+        excess -= exchange.tokens - slim.tokens
+        out[place] = slim
+    for exchange in list(out):
+        if excess <= 0:
+            break
+        if not exchange.is_kept:
+            out.remove(exchange)
+            excess -= exchange.tokens
+    return out
+
+
+def adaptive(exchanges: Sequence[Exchange], budget_tokens: int) -> list[Exchange]:
+    """The least important exchanges go first, whatever their place."""
+    excess = sum(e.tokens for e in exchanges) - budget_tokens
+    gone: set[int] = set()
+    for place in sorted(range(len(exchanges)), key=lambda i: exchanges[i].importance):
+        if excess <= 0:
+            break
+        if not exchanges[place].is_kept:
+            gone.add(place)
+            excess -= exchanges[place].tokens
+    return [e for place, e in enumerate(exchanges) if place not in gone]
+
+
+STRATEGIES: Mapping[ContextStrategy, Strategy] = {
+    ContextStrategy.SLIDING_WINDOW: sliding,
+    ContextStrategy.TRUNCATE_OLDEST: truncate,
+    ContextStrategy.ADAPTIVE: adaptive,
+    ContextStrategy.SUMMARIZE: sliding,  # and what slides out is summarized
+}
+
+
+def importance(messages: Sequence[Message], place: int, count: int) -> float:
+    """How much an exchange is worth: recent ones more, what users say more than what tools return. 0–2."""
+    said = sum(len(b.as_text()) if isinstance(b, ToolResultBlock) else 0 for m in messages for b in m.content)
+    text = sum(len(getattr(b, "text", "")) for m in messages for b in m.content)
+    return (place + 1) / count + text / (text + said + 1)
+
+
+def find_strategy(strategy: ContextStrategy | str | Strategy) -> Strategy:
+    if callable(strategy):
+        return strategy
+    try:
+        return STRATEGIES[ContextStrategy(strategy)]
+    except ValueError:
+        allowed = ", ".join(s.value for s in ContextStrategy)
+        raise ConfigurationError(
+            f"there is no context strategy {strategy!r}; allowed: {allowed}, or a function",
+            field="context_strategy",
+            value=strategy,
+            allowed=allowed,
+        ) from None
+
+
+def _is_tool_part(message: Message) -> bool:
+    return isinstance(message, ToolMessage) or (isinstance(message, AssistantMessage) and bool(message.tool_calls))

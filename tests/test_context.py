@@ -1,0 +1,238 @@
+"""Fitting history: what is kept, what is never split, and that nothing is lost without need. Property-tested."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from any_agent.context import ContextManager, Fit, sliding, truncate_messages
+from any_agent.errors import ConfigurationError, ContextOverflowError
+from any_agent.models.wire import to_wire
+from any_agent.types import (
+    AssistantMessage,
+    ContextStrategy,
+    Message,
+    SystemMessage,
+    TextBlock,
+    ToolMessage,
+    ToolResultBlock,
+    ToolSpec,
+    ToolUseBlock,
+    UserMessage,
+    text_of,
+)
+
+
+class Chars:
+    """One token a character, four a message: exact, like a byte-level server."""
+
+    limit = 1000
+
+    def upper(self, messages: Sequence[Message], tools: Sequence[ToolSpec] = ()) -> int:
+        total = sum(len(t.name) + len(t.description) for t in tools)
+        for message in messages:
+            total += 4
+            for block in message.content:
+                if isinstance(block, ToolResultBlock):
+                    total += len(block.as_text())
+                elif isinstance(block, ToolUseBlock):
+                    total += len(block.name) + len(str(block.input))
+                else:
+                    total += len(getattr(block, "text", ""))
+        return total
+
+
+def manager(strategy: Any = "sliding", window: int = 1000, reserve: int = 200, **more: Any) -> ContextManager:
+    return ContextManager("m", strategy, window, reserve, counter=Chars(), **more)
+
+
+def turn(number: int, size: int = 40, tools: int = 0, result: int = 30) -> list[Message]:
+    out: list[Message] = [UserMessage(f"q{number} " + "u" * size)]
+    for n in range(tools):
+        call_id = f"c{number}.{n}"
+        out.append(AssistantMessage((ToolUseBlock(call_id, "f", {}),)))
+        out.append(ToolMessage((ToolResultBlock(call_id, f"r{number}.{n} " + "t" * result),)))
+    out.append(AssistantMessage((TextBlock(f"a{number} " + "v" * size),)))
+    return out
+
+
+def talk(*turns: list[Message], system: str = "be kind") -> list[Message]:
+    return [SystemMessage(system), *[m for t in turns for m in t]]
+
+
+ALL = [*[s.value for s in ContextStrategy], sliding]
+
+
+@st.composite
+def conversations(draw: st.DrawFn) -> list[Message]:
+    turns = [
+        turn(i, draw(st.integers(0, 120)), draw(st.integers(0, 3)), draw(st.integers(0, 400)))
+        for i in range(draw(st.integers(1, 14)))
+    ]
+    messages = talk(*turns, system="s" * draw(st.integers(0, 60)))
+    last = draw(st.sampled_from(["answered", "asked", "calls"]))
+    if last != "answered":
+        messages = messages[:-1]
+    if last == "asked":
+        messages = [*messages, UserMessage("q-last")] if not isinstance(messages[-1], UserMessage) else messages
+    if draw(st.booleans()) and len(turns) > 2:
+        place = draw(st.integers(1, len(messages) - 1))
+        if isinstance(messages[place], UserMessage):
+            messages[place] = UserMessage(messages[place].content, pinned=True)
+    return messages
+
+
+def check(messages: list[Message], fit: Fit, context: ContextManager) -> None:
+    out = list(fit.messages)
+    assert context.counter.upper(out) <= context.available_tokens
+    assert [text_of(m) for m in out if isinstance(m, SystemMessage)] == [text_of(messages[0])] or not text_of(
+        messages[0]
+    )
+    last_user = [m for m in messages if isinstance(m, UserMessage)][-1]
+    assert any(m is last_user for m in out)
+    assert all(any(o is m for o in out) for m in messages if m.pinned)
+    calls = [b.id for m in out if isinstance(m, AssistantMessage) for b in m.tool_calls]
+    results = [b.tool_use_id for m in out if isinstance(m, ToolMessage) for b in m.content]
+    assert results == calls[: len(results)]
+    assert len(calls) - len(results) <= 1
+    order = [id(m) for m in messages]
+    places = [order.index(id(m)) for m in out if id(m) in order]
+    assert places == sorted(places)
+    roles = [w["role"] for w in to_wire(out) if w["role"] != "system"]
+    assert roles[0] == "user"
+    assert all(a != b or a == "tool" for a, b in zip(roles, roles[1:], strict=False))
+
+
+@settings(max_examples=150, deadline=None)
+@given(conversations(), st.sampled_from(ALL), st.integers(300, 4000), st.one_of(st.none(), st.integers(1, 20)))
+async def test_whatever_comes_fits(messages: list[Message], strategy: Any, window: int, most: int | None) -> None:
+    context = manager(strategy, window, window // 5, max_history_messages=most)
+    copy = list(messages)
+    try:
+        fit = await context.fit(messages)
+    except ContextOverflowError as error:
+        assert error.max_tokens == window
+        assert error.current_tokens and error.current_tokens > context.available_tokens
+        return
+    assert messages == copy
+    check(messages, fit, context)
+    again = await context.fit(messages)
+    assert [id(m) for m in again.messages] == [id(m) for m in fit.messages]
+    fresh = await manager(strategy, window, window // 5, max_history_messages=most).fit(fit.messages)
+    assert list(fresh.messages) == list(fit.messages)
+
+
+async def test_what_fits_is_left_alone() -> None:
+    messages = talk(turn(1), turn(2))
+    for strategy in ALL:
+        fit = await manager(strategy).fit(messages)
+        assert list(fit.messages) == messages
+        assert not fit.has_changed
+
+
+async def test_between_trims_the_prompt_only_grows() -> None:
+    context, history, previous, trims = manager(window=1000), [SystemMessage("s")], [], 0
+    for number in range(100):
+        history.append(UserMessage(f"q{number} " + "u" * 20))
+        sent = [id(m) for m in (await context.fit(history)).messages]
+        trims += sent[: len(previous)] != previous
+        previous = sent
+        history.append(AssistantMessage((TextBlock("a" * 20),)))
+        previous = [*previous]
+    assert 3 <= trims <= 25
+
+
+async def test_tool_results_are_shortened_before_anything_is_dropped() -> None:
+    messages = talk(turn(1, tools=1, result=900), turn(2, tools=1, result=50), turn(3))
+    fit = await manager(window=1400).fit(messages)
+    assert fit.shortened_results == 1
+    assert fit.dropped_messages == 0
+    short = next(b for m in fit.messages if isinstance(m, ToolMessage) for b in m.content)
+    assert "characters left out" in short.as_text()
+    assert short.as_text().startswith("r1.0")
+    assert len(messages[3].content[0].as_text()) > 900
+
+
+async def test_sliding_keeps_the_newest_without_gaps_and_adaptive_the_important() -> None:
+    messages = talk(turn(1, size=100), turn(2, size=5, tools=2, result=140), turn(3, size=100), turn(4, size=10))
+    texts = {}
+    for strategy in ("sliding", "adaptive", "truncate"):
+        fit = await manager(strategy, window=800, reserve=100).fit(messages)
+        texts[strategy] = [text_of(m)[:2] for m in fit.messages if isinstance(m, UserMessage)]
+    assert texts["sliding"] == ["q3", "q4"]
+    assert "q1" in texts["adaptive"] or "q3" in texts["adaptive"]
+    assert texts["truncate"][-1] == "q4"
+
+
+async def test_summaries_stand_for_what_was_dropped_and_may_fail() -> None:
+    told: list[int] = []
+
+    async def summarize(messages: Sequence[Message]) -> str:
+        told.append(len(messages))
+        return "they talked"
+
+    messages = talk(*[turn(n) for n in range(12)])
+    context = manager("summarize", summarize=summarize)
+    fit = await context.fit(messages)
+    assert text_of(fit.messages[1]) == "(Summary of what was said before: they talked)"
+    assert told == [fit.dropped_messages]
+    more = [*messages, *turn(13), *turn(14), *turn(15), *turn(16), *turn(17), *turn(18)]
+    await context.fit(more)
+    assert len(told) == 2
+    assert told[1] > 1
+
+    async def fails(messages: Sequence[Message]) -> str:
+        raise RuntimeError("no model")
+
+    slid = await manager("summarize", summarize=fails).fit(messages)
+    assert slid.dropped_messages > 0
+    assert slid.messages[1] in messages
+
+
+async def test_too_big_says_what_is_too_big() -> None:
+    with pytest.raises(ContextOverflowError, match="Too big: last user turn") as caught:
+        await manager().fit(talk([UserMessage("x" * 2000)]))
+    assert caught.value.max_tokens == 1000
+    with pytest.raises(ContextOverflowError, match="Too big: system prompt"):
+        await manager().fit(talk(turn(1), system="s" * 2000))
+    with pytest.raises(ContextOverflowError, match="Too big: tools"):
+        await manager().fit(talk(turn(1)), [ToolSpec("f", "d" * 3000, {})])
+
+
+async def test_a_window_learned_later_is_used() -> None:
+    context, messages = manager(window=4000), talk(*[turn(n) for n in range(15)])
+    assert not (await context.fit(messages)).has_changed
+    context.learn_window(900)
+    assert (await context.fit(messages)).tokens_after <= context.available_tokens
+
+
+async def test_dicts_in_dicts_out() -> None:
+    wire = to_wire(talk(*[turn(n) for n in range(15)]))
+    context = manager(window=1000)
+    out = await context.manage_context(wire, preserve_last_n=2)
+    assert len(out) < len(wire)
+    assert out[0] == wire[0]
+    assert out[-1] == wire[-1]
+    assert sum(m["role"] == "user" for m in out) >= 2
+    assert await context.manage_context(out) == out
+    assert await context.manage_context(wire[:3]) == wire[:3]
+
+
+def test_unknown_strategies_are_named() -> None:
+    with pytest.raises(ConfigurationError, match="sliding, truncate, summarize, adaptive"):
+        manager("slide")
+
+
+def test_truncate_messages_never_splits_a_call() -> None:
+    wire = to_wire(talk(turn(1, tools=2), turn(2, tools=2)))
+    for keep in range(len(wire) + 2):
+        out = truncate_messages(wire, keep=keep)
+        assert out[0]["role"] == "system"
+        body = out[1:]
+        assert not body or body[0]["role"] != "tool"
+        assert len(body) >= min(keep, len(wire) - 1)
+    assert truncate_messages(wire, keep=0, preserve_system=False) == []
