@@ -163,13 +163,12 @@ class TokenCounter:
             return True
         total, schemas = self._of_messages(messages), self._of_tools(tools)
         features = [*unpacked(total), schemas, 1.0]
-        if not self._learned.learn(features, reported_tokens, self._step(messages, total, schemas)):
-            return False
+        verdict = self._learned.learn(features, reported_tokens, self._step(messages, total, schemas))
         with contextlib.suppress(KeyError):  # dicts may change, so they are no base for later prompts
             by_id = {id(message): self._known[id(message)] for message in messages}
-            if len(by_id) == len(messages):  # nor are prompts that hold one message twice
+            if verdict == "learned" and len(by_id) == len(messages):  # nor are prompts that hold a message twice
                 self._reported = _Reported(tuple(messages), by_id, total, schemas, reported_tokens)
-        return True
+        return verdict != "cut"
 
     @property
     def _learned(self) -> Fit:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from any_agent.errors import ProviderError
 from any_agent.models.failures import Where
-from any_agent.models.openai_wire import _Answer
+from any_agent.models.openai_wire import Answer
 from any_agent.models.sse import SseReader
 from any_agent.models.streaming import Fold
 from any_agent.types import Delta, StreamEnd, TextDelta, ThinkingDelta, ToolCallDelta, ToolUseError
@@ -48,7 +48,7 @@ chunks = st.fixed_dictionaries(
 
 def read(pieces: list[bytes]) -> list[Delta]:
     """What the direct door makes of a body."""
-    answer, reader, out = _Answer(WHERE), SseReader(), []
+    answer, reader, out = Answer(WHERE), SseReader(), []
     for piece in pieces:
         for event in reader.feed(piece):
             out += answer.take(event)

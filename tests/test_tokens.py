@@ -460,23 +460,40 @@ def test_a_server_that_always_cuts_is_never_believed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("first", "then"), [("llama-ish", "double"), ("double", "llama-ish"), ("double", "half_bytes")]
+    ("first", "then"), [("ours", "double"), ("double", "ours"), ("double", "half_bytes"), ("llama3", "characters")]
 )
 def test_another_model_under_the_same_name_is_learned_anew(first: str, then: str) -> None:
-    ways = {**TOKENIZERS, "llama-ish": our_tokens}
+    ways = {**ALL_TOKENIZERS, "ours": our_tokens}
+    old, new = Server(ways.get(first, our_tokens)), Server(ways[then])
     counter, rng = TokenCounter(UNKNOWN), random.Random(11)
-    old, new = Server(ways[first]), Server(ways[then])
-    for messages in conversation(rng, TALK, 8):
+    said = list(conversation(rng, TALK, 20))
+    for messages in said[:9]:
         assert counter.learn(messages, (), old.report(messages))
-    errors = []
-    for number, messages in enumerate(conversation(rng, TALK, 10)):
-        truth = new.report(messages)
-        bounds = counter.bounds(messages)
-        if number > 3:
-            errors.append(abs(bounds.estimate / truth - 1))
+    taken, errors = [], []
+    for number, messages in enumerate(said[9:]):
+        truth, bounds = new.report(messages), counter.bounds(messages)
+        if number > 0 and truth > old.report(messages):
+            assert bounds.upper >= truth, number  # from the first surprise on
+        if number >= 3:
             assert bounds.lower <= truth <= bounds.upper, number
-        counter.learn(messages, (), truth)
+            errors.append(abs(bounds.estimate / truth - 1))
+        taken.append(counter.learn(messages, (), truth))
+    fewer = new.report(said[9]) < old.report(said[9])
+    assert taken == ([False, False, True] if fewer else [True] * 3) + [True] * (len(taken) - 3)
     assert statistics.median(errors) < 0.05
+    fresh = [UserMessage(TEXTS["manual"])]
+    assert counter.estimate(fresh) == pytest.approx(new.truth(fresh), rel=0.15)  # the old model is forgotten
+
+
+def test_one_stray_report_is_survived() -> None:
+    server, counter, rng = Server(our_tokens), TokenCounter(UNKNOWN), random.Random(12)
+    for number, messages in enumerate(conversation(rng, TALK, 12)):
+        truth, bounds = server.report(messages), counter.bounds(messages)
+        if number >= 3:
+            assert bounds.lower <= truth <= bounds.upper, number
+        counter.learn(messages, (), 3 * truth if number == 8 else truth)
+    fresh = [UserMessage(TEXTS["manual"])]
+    assert counter.estimate(fresh) == pytest.approx(server.truth(fresh), rel=0.15)
 
 
 def test_a_name_that_lies_is_found_out() -> None:
@@ -488,6 +505,15 @@ def test_a_name_that_lies_is_found_out() -> None:
         if number >= 3:
             assert counter.lower(messages) <= truth <= counter.upper(messages)
         counter.learn(messages, (), truth)
+
+
+def test_reports_decide_how_far_a_name_is_trusted() -> None:
+    exact, near = Fit("exact"), Fit("near")
+    prompt = [*unpacked(packed(TEXTS["prose"], our_tokens(TEXTS["prose"]))), 0.0, 1.0]
+    assert exact.bounds(prompt).upper < near.bounds(prompt).upper
+    for fit in (exact, near):
+        fit.learn(prompt, 1.6 * prompt[0])
+    assert exact.bounds(prompt) == near.bounds(prompt)
 
 
 def test_an_exact_vocabulary_starts_with_narrow_bounds() -> None:

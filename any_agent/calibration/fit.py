@@ -16,6 +16,8 @@ from typing import Literal, NamedTuple, TypeAlias
 from .features import FIXED, IMAGES, MESSAGES, SIZE, TEXT_SIZE, TOKENS, TOOLS, Features
 
 Trust: TypeAlias = Literal["exact", "near", "rough"]
+# "cut": below the lower bound, so text was cut, or another model has answered; "doubted": far more than expected.
+Verdict: TypeAlias = Literal["learned", "doubted", "cut"]
 
 _MARGIN = 4.0  # standard deviations between the estimate and a bound
 _FLOOR = 0.35  # no honest tokenizer is known to make fewer tokens than this share of ours
@@ -118,8 +120,8 @@ class Fit:
         guess = self._guess(features, step)
         return Bounds(guess.estimate, guess.lower, guess.upper * self._lift)
 
-    def learn(self, features: Features, tokens: float, step: Step | None = None) -> bool:
-        """Take in a report. False: it lies below the lower bound, so text was cut, or another model has answered."""
+    def learn(self, features: Features, tokens: float, step: Step | None = None) -> Verdict:
+        """Take in a report."""
         guess = self._guess(features, step)
         if self.trust == "exact" and tokens > guess.upper:  # another model under this name
             self.trust, self._weights = "near", []
@@ -132,19 +134,19 @@ class Fit:
                 self.observations, self._surprises = [], []
                 self.trust = "rough" if self.trust == "rough" else "near"
                 self._keep(*[stray for stray, _ in self._strays])
-                return True
+                return "learned"
             if tokens < guess.lower:
-                return False
+                return "cut"
             if tokens > guess.upper:
                 self._lift = max(self._lift, 1.1 * tokens / max(guess.estimate, 1.0))
-                return True
-        else:
-            self._keep(*[stray for stray, expected in self._strays if stray.tokens > expected])  # rare, but not cut
+                return "learned"
+        else:  # what surprised before was text of a new kind, unless it was far off
+            self._keep(*[stray for stray, expected in self._strays if expected < stray.tokens < 1.5 * expected])
         surprise = abs(tokens - guess.estimate) / max(guess.deviation, 0.5)
         if len(self.observations) >= 2:
             self._surprises = [*self._surprises[-11:], surprise]
         self._add(_observation(features, tokens, guess.step), is_news=surprise > 0.5)
-        return True
+        return "learned"
 
     def _keep(self, *strays: Observation) -> None:
         for stray in strays:
@@ -162,7 +164,6 @@ class Fit:
             self.observations.remove(wholes[0] if len(wholes) > _MAX_WHOLE or not steps else steps[0])
 
     def _is_another_tokenizer(self) -> bool:
-        return False
         """Three in a row are off by one factor, and it is no ceiling: prompts that are cut do not grow."""
         self._strays = self._strays[-3:]
         ratios = sorted(stray.tokens / max(expected, 1.0) for stray, expected in self._strays)

@@ -17,7 +17,7 @@ from typing import Any
 from ..errors import ContentPolicyError, InvalidResponseError, ProviderError
 from . import failures
 from .failures import Where
-from .openai_wire import DRAIN_S, _Answer
+from .openai_wire import DRAIN_S, Answer
 from .sse import SseReader
 
 
@@ -97,7 +97,7 @@ class Tap:
         self.where = where
         self.patience = patience
         self.fault: ProviderError | None = None
-        self.answer: _Answer | None = None
+        self.answer: Answer | None = None
         self.body: bytes | None = None
         self.has_end = False
         self.has_usage = False
@@ -166,7 +166,7 @@ class Tap:
 
     async def _events(self, parts: AsyncGenerator[bytes, None]) -> AsyncIterator[str]:
         """An OpenAI event stream, one whole event a line, as LiteLLM wants it."""
-        self.answer = answer = _Answer(self.where)
+        self.answer = answer = Answer(self.where)
         reader = SseReader()
         async with aclosing(parts):
             async for part in parts:
@@ -182,7 +182,7 @@ class Tap:
             yield self._judged(answer, event)
         self.body = reader.whole_body()
 
-    def _judged(self, answer: _Answer, event: tuple[bytes, bytes]) -> str:
+    def _judged(self, answer: Answer, event: tuple[bytes, bytes]) -> str:
         try:
             answer.take(event)
         except ProviderError as error:

@@ -63,7 +63,7 @@ class DirectModel:
         """Ask the server; yields deltas as they arrive. Raises ProviderErrors only."""
         import aiohttp
 
-        answer = _Answer(self.where)
+        answer = Answer(self.where)
         response: aiohttp.ClientResponse | None = None
         try:
             response = await self._post(self._body(request), request.timeout_s)
@@ -204,7 +204,7 @@ class DirectModel:
 # ------------------------------------------------------------------ what the server says
 
 
-class _Answer:
+class Answer:
     """Reads chunks of one answer and knows how it ended."""
 
     __slots__ = ("_finish_reason", "_has_said", "_model", "_think", "_usage", "delivered_chars", "is_done", "where")

@@ -31,7 +31,7 @@ from ..types import (
 Wire = dict[str, Any]
 SAMPLING_PARAMS: frozenset[str] = frozenset(
     """temperature max_tokens max_completion_tokens top_p top_k min_p frequency_penalty presence_penalty repeat_penalty
-    seed stop n logprobs top_logprobs logit_bias response_format parallel_tool_calls reasoning_effort user
+    seed stop logprobs top_logprobs logit_bias response_format parallel_tool_calls reasoning_effort user
     service_tier store metadata modalities prediction verbosity""".split()  # noqa: SIM905
 )
 NO_RESULT = "(no result: the call was interrupted)"
