@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import typer
+from support.replay_servers import ollama
 from typer.testing import CliRunner
 
 from any_agent import DISTRIBUTION, __version__
@@ -541,6 +542,24 @@ def test_doctor_tells_of_versions_settings_and_servers(call: Call, server: Loopb
     assert "m0, m1, m2, m3, m4 and 2 more" in told.stdout
     assert "secret" not in told.stdout
     assert all("authorization" not in request.headers for request in server.requests), "a probe sends no key"
+
+
+def test_models_are_listed_with_the_window_really_served(call: Call, server: LoopbackServer) -> None:
+    ollama(server)
+    told = call("models", "--base-url", server.base_url)
+    assert told.exit_code == 0
+    assert f"at {server.base_url}" in told.stdout
+    listed = json.loads(call("models", "--json", "--base-url", server.base_url).stdout)[0]["models"]
+    for model in listed:
+        row = next(line for line in told.stdout.splitlines() if line.split()[:1] == [model["id"]])
+        assert (f"{model['window_tokens']:,}" if model["window_tokens"] else "?") in row
+    assert any(model["window_tokens"] for model in listed)
+
+
+def test_models_without_a_server(call: Call) -> None:
+    told = call("models", "--base-url", "http://127.0.0.1:9/v1")
+    assert told.exit_code == 3
+    assert "any-agent demo" in told.stderr
 
 
 def test_doctor_json(call: Call, server: LoopbackServer) -> None:

@@ -509,10 +509,11 @@ def test_a_name_that_lies_is_found_out() -> None:
 
 def test_reports_decide_how_far_a_name_is_trusted() -> None:
     exact, near = Fit("exact"), Fit("near")
-    prompt = [*unpacked(packed(TEXTS["prose"], our_tokens(TEXTS["prose"]))), 0.0, 1.0]
-    assert exact.bounds(prompt).upper < near.bounds(prompt).upper
+    text = TEXTS["prose"][:300]
+    prompt = [*unpacked(packed(text, our_tokens(text))), 0.0, 1.0]
+    assert 1.6 * prompt[0] < exact.bounds(prompt).upper < near.bounds(prompt).upper
     for fit in (exact, near):
-        fit.learn(prompt, 1.6 * prompt[0])
+        assert [fit.learn(prompt, 1.6 * prompt[0]) for _ in range(3)] == ["learned"] * 3
     assert exact.bounds(prompt) == near.bounds(prompt)
 
 

@@ -139,7 +139,7 @@ class Fit:
                 return "cut"
             if tokens > guess.upper:
                 self._lift = max(self._lift, 1.1 * tokens / max(guess.estimate, 1.0))
-                return "learned"
+                return "doubted"
         else:  # what surprised before was text of a new kind, unless it was far off
             self._keep(*[stray for stray, expected in self._strays if expected < stray.tokens < 1.5 * expected])
         surprise = abs(tokens - guess.estimate) / max(guess.deviation, 0.5)

@@ -13,6 +13,7 @@ from .common import CHANGED_VARIABLES, Common, takes_common
 from .config_command import path, show
 from .copy_edit import copy_edit, demo
 from .doctor import doctor
+from .models import models
 from .run import run
 
 
@@ -99,6 +100,7 @@ app.callback()(takes_common(_any_agent))
 app.command("run")(takes_common(run))
 app.command("copy-edit")(takes_common(copy_edit))
 app.command("demo")(takes_common(demo))
+app.command("models")(takes_common(models))
 app.command("doctor")(takes_common(doctor))
 app.add_typer(_config, name="config")
 app.command("version")(takes_common(version))
