@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.replay_servers import ollama as replay_ollama
 
 from any_agent.errors import (
     AnyAgentError,
@@ -362,7 +363,7 @@ async def test_08_base_is_normalised(provider: str | None, base: str, path: str,
     ("model", "provider", "base_url", "expected"),
     [
         ("tiny", "ollama", "http://h:1", "ollama_chat/tiny"),
-        ("ollama/qwen3:8b", None, "http://h:1", "ollama_chat/qwen3:8b"),
+        ("ollama/llama3.1:8b", None, "http://h:1", "ollama_chat/llama3.1:8b"),
         ("tiny", "LM-Studio", "http://h:1", "lm_studio/tiny"),
         ("lmstudio/qwen/qwen3-8b", None, "http://h:1", "lm_studio/qwen/qwen3-8b"),
         ("tiny", "llamacpp", "http://h:1", "hosted_vllm/tiny"),
@@ -1091,3 +1092,11 @@ def test_a_model_fits_the_protocol_and_makes_no_noise() -> None:
     asyncio.run(model.aclose())
     asyncio.run(model.aclose())
     assert issubclass(ConfigurationError, AnyAgentError)
+
+
+async def test_the_window_is_the_servers_word_or_the_tables(server: LoopbackServer) -> None:
+    replay_ollama(server)
+    local = LiteLLMModel("llama3.1:8b", provider="ollama", base_url=server.root_url)
+    assert await local.served_window() == 8192
+    assert await LiteLLMModel("gpt-4o", provider="openai", api_key="k").served_window() == 128_000
+    assert await LiteLLMModel("no-such-model", provider="openai", api_key="k").served_window() is None

@@ -125,6 +125,19 @@ class LiteLLMModel:
                 with suppress(Exception):
                     await wrapper.aclose()
 
+    async def served_window(self) -> int | None:
+        """Tokens of the window: a local server's own word, else LiteLLM's table; None: neither knows."""
+        place = self._address
+        if place.is_local_kind and place.base_url:
+            from .servers import served_window
+
+            key = None if place.api_key == NO_KEY else place.api_key
+            told = await served_window(place.base_url, place.model_id, api_key=key)
+            return told.tokens if told else self._context_window
+        litellm = _litellm or await asyncio.to_thread(_load)
+        entries = [litellm.model_cost.get(name) or {} for name in (place.model, place.model_id)]
+        return next((int(e["max_input_tokens"]) for e in entries if e.get("max_input_tokens")), None)
+
     async def aclose(self) -> None:
         """Close LiteLLM's connections of this loop when no other model uses them."""
         await leave_loop(self)
