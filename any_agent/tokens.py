@@ -152,22 +152,22 @@ class TokenCounter:
         total, schemas = self._of_messages(messages), self._of_tools(tools)
         return self._learned.bounds([*unpacked(total), schemas, 1.0], self._step(messages, total, schemas))
 
-    def learn(self, messages: Sequence[Said], tools: Sequence[ToolSpec], reported_tokens: int | None) -> bool:
+    def learn(self, messages: Sequence[Said], tools: Sequence[ToolSpec], reported_prompt_tokens: int | None) -> bool:
         """Take in what the server reported for this prompt, cached tokens included; None and 0 mean nothing was told.
 
         Returns:
             False: the report lies below `lower`, so the server has cut text. Such a report is not believed, unless
             three in a row show that another tokenizer is at work.
         """
-        if not reported_tokens or reported_tokens < 0:
+        if not reported_prompt_tokens or reported_prompt_tokens < 0:
             return True
         total, schemas = self._of_messages(messages), self._of_tools(tools)
         features = [*unpacked(total), schemas, 1.0]
-        verdict = self._learned.learn(features, reported_tokens, self._step(messages, total, schemas))
+        verdict = self._learned.learn(features, reported_prompt_tokens, self._step(messages, total, schemas))
         with contextlib.suppress(KeyError):  # dicts may change, so they are no base for later prompts
             by_id = {id(message): self._known[id(message)] for message in messages}
             if verdict == "learned" and len(by_id) == len(messages):  # nor are prompts that hold a message twice
-                self._reported = _Reported(tuple(messages), by_id, total, schemas, reported_tokens)
+                self._reported = _Reported(tuple(messages), by_id, total, schemas, reported_prompt_tokens)
         return verdict != "cut"
 
     @property
