@@ -78,6 +78,7 @@ class Agent:
         self._own_model: Model | None = None if model is None or isinstance(model, str) else model
         self._registry: ToolRegistry | None = None
         self._base: Run | None = None
+        self._learned: dict[str, Any] = {}  # of tokenizers, by all conversations
         self._sessions: dict[str, AgentSession] = {}
         level = self.options.log_level if self.options.enable_logging else None
         self._log = LogObserver(level, has_metrics=self.options.enable_metrics)
@@ -236,7 +237,7 @@ class Agent:
             chain = self._chain(self.options, self._own_model)
             base = self._base = _wired(self.options, chain, self.tools, self.build_system_prompt())
         if not overrides:
-            model = fitted_chain(base.model, session.fitted, self.options.fitting())
+            model = fitted_chain(base.model, session.fitted, self.options.fitting(), self._learned)
             return replace(base, session_id=session.session_id, model=model)
         extra = {k: v for k, v in overrides.items() if k in SAMPLING_PARAMS and k not in AgentOptions.model_fields}
         options = self.options.replace(**{k: v for k, v in overrides.items() if k not in extra})
@@ -246,7 +247,7 @@ class Agent:
         tools = ToolRegistry(options.tools) if "tools" in overrides else self.tools
         prompt = options.system_prompt if "system_prompt" in overrides else text_of(base.system) if base.system else ""
         run = _wired(options, model, tools, prompt)
-        model = fitted_chain(model, session.fitted, options.fitting())
+        model = fitted_chain(model, session.fitted, options.fitting(), self._learned)
         return replace(run, session_id=session.session_id, model=model, params={**run.params, **extra})
 
     def _chain(self, options: AgentOptions, own: Model | None) -> FallbackModel:

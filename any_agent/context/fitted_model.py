@@ -6,6 +6,7 @@ prompt that is shorter than what was sent; then it fits the history again and re
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
@@ -152,6 +153,8 @@ class FittedModel:
         is_idle = not self._is_eager and "_made" not in self.__dict__
         if is_idle and (self._ask_window is None or self._is_short(request)):
             return request, None  # a model that cannot tell its window is left alone
+        if "_made" not in self.__dict__:
+            self.__dict__["_made"] = await asyncio.to_thread(self._parts)  # reading a vocabulary takes up to 0.5 s
         if not self.manager.max_tokens:
             await self._settle_window()
         await self._settle_doubt(request)
@@ -264,13 +267,21 @@ def fitted(
     preserve_system: bool = True,
     max_history_messages: int | None = None,
     on_truncation: str = "repeat",
+    shared: dict[str, Any] | None = None,
 ) -> FittedModel:
-    """A model for one conversation, fitted with a counter for its server and a summarizer on the model itself."""
+    """A model for one conversation, fitted with a counter for its server and a summarizer on the model itself.
+
+    Args:
+        shared: keeps what one conversation learned of a tokenizer for the next ones of the same agent.
+    """
 
     def parts() -> tuple[ContextManager, CalibratedCounter]:
+        from ..calibration import Calibration
         from ..tokens import TokenCounter
 
-        counter = TokenCounter(model.name, server=getattr(model, "base_url", None))
+        known = Calibration() if shared is None else shared.setdefault("calibration", Calibration())
+        counter = TokenCounter(model.name, server=getattr(model, "base_url", None), calibration=known)
+        _ = counter.vocabulary
         manager = ContextManager(
             model.name,
             strategy,
@@ -288,12 +299,14 @@ def fitted(
     return FittedModel(model, parts, ask, on_truncation=on_truncation, is_eager=is_eager)
 
 
-def fitted_chain(chain: Model, known: dict[Any, FittedModel], how: Mapping[str, Any]) -> Model:
+def fitted_chain(
+    chain: Model, known: dict[Any, FittedModel], how: Mapping[str, Any], shared: dict[str, Any] | None = None
+) -> Model:
     """A fallback chain with each model fitted to its own window.
 
     Args:
         known: what the models of this conversation have learned so far; new ones are added.
-        how: arguments of `fitted`.
+        how, shared: arguments of `fitted`.
     """
     if not isinstance(chain, FallbackModel):
         return chain
@@ -302,7 +315,7 @@ def fitted_chain(chain: Model, known: dict[Any, FittedModel], how: Mapping[str, 
         key = (model.name, getattr(model, "base_url", None), *map(str, how.values()))
         one = known.get(key)
         if one is None:
-            one = known[key] = fitted(model, **how)
+            one = known[key] = fitted(model, **how, shared=shared)
         one.inner = model
         models.append(one)
     return FallbackModel(models, chain.policy)

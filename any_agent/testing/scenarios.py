@@ -36,7 +36,11 @@ def echo(
         wants_call = calls_tool and asked.get("tools") and last["role"] != "tool"
         tool = asked["tools"][0]["function"]["name"] if wants_call else None
         has_usage = bool((asked.get("stream_options") or {}).get("include_usage"))
-        body = _echo_body(_text_of(last), chunks, tool, arguments, bool(asked.get("stream")), has_usage)
+        # About what a tokenizer counts: an agent takes a far smaller number for a silently cut prompt.
+        prompt_tokens = max(len(request.body) // 5, 1)
+        is_streamed = bool(asked.get("stream"))
+        told = prompt_tokens if has_usage or not is_streamed else 0
+        body = _echo_body(_text_of(last), chunks, tool, arguments, is_streamed, told)
         return replace(as_reply(body), delay_s=delay_s, pause_s=pause_s)
 
     return answer
@@ -44,17 +48,17 @@ def echo(
 
 @lru_cache(maxsize=1024)
 def _echo_body(
-    text: str, chunks: int, tool: str | None, arguments: str, is_streamed: bool, has_usage: bool
+    text: str, chunks: int, tool: str | None, arguments: str, is_streamed: bool, prompt_tokens: int
 ) -> Mapping[str, Any] | Sequence[bytes]:
     words = text.split() or ["…"]
     pieces = [f"{word} " for word in islice(cycle(words), chunks or len(words))]
-    usage = token_usage(len(words), len(pieces))
+    usage = token_usage(prompt_tokens, len(pieces)) if prompt_tokens else None
     calls = [WireCall(tool, arguments)] if tool else []
     if tool:
         pieces = []
     if not is_streamed:
         return chat_completion("".join(pieces), tool_calls=calls, usage=usage, model="echo")
-    return sse(chat_chunks(pieces, tool_calls=calls, usage=usage if has_usage else None, model="echo"))
+    return sse(chat_chunks(pieces, tool_calls=calls, usage=usage, model="echo"))
 
 
 def _text_of(message: Mapping[str, Any]) -> str:
