@@ -6,11 +6,11 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Seq
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, ClassVar, cast
+from weakref import WeakSet
 
 from . import config
 from .config import Route
-from .context import fitted_chain
-from .dispatch import Dispatch
+from .context import cut_error, fitted_chain
 from .hooks import Hooks
 from .log import LogObserver
 from .loop import Run
@@ -22,7 +22,8 @@ from .protocols import Model
 from .session import AgentSession, Prompt
 from .sync import run_sync
 from .tools import Tool, ToolRegistry
-from .types import AgentResponse, Event, ResultMessage, SystemMessage, TextDelta, text_of
+from .types import AgentResponse, ContextTruncated, Event, ResultMessage, TextDelta, text_of
+from .wiring import wired
 
 _MODEL_FIELDS = ROUTE_FIELDS | {
     "door", "fallback_models", "litellm_kwargs", "retry_on_error", "max_retries", "retry_delay", "max_retry_wait",
@@ -78,6 +79,7 @@ class Agent:
         self._own_model: Model | None = None if model is None or isinstance(model, str) else model
         self._registry: ToolRegistry | None = None
         self._base: Run | None = None
+        self._made: WeakSet[Any] = WeakSet()  # every model this agent has made
         self._learned: dict[str, Any] = {}  # of tokenizers, by all conversations
         self._sessions: dict[str, AgentSession] = {}
         level = self.options.log_level if self.options.enable_logging else None
@@ -188,13 +190,18 @@ class Agent:
             self._registry = ToolRegistry(self.build_tools())
         return self._registry
 
+    def forget(self, session: AgentSession) -> None:
+        """A closed session's id is free again."""
+        if self._sessions.get(session.session_id) is session:
+            del self._sessions[session.session_id]
+
     async def aclose(self) -> None:
         """Close sessions and connections. Safe to call twice; the agent can be used again."""
         sessions, self._sessions = list(self._sessions.values()), {}
         for session in sessions:
             await session.close()
-        if self._base is not None:
-            await self._base.model.aclose()
+        for model in list(self._made):
+            await model.aclose()
 
     async def __aenter__(self) -> Agent:
         return self
@@ -235,7 +242,7 @@ class Agent:
         if base is None:
             self.options = await self.options.settled()
             chain = self._chain(self.options, self._own_model)
-            base = self._base = _wired(self.options, chain, self.tools, self.build_system_prompt())
+            base = self._base = wired(self.options, chain, self.tools, self.build_system_prompt())
         if not overrides:
             model = fitted_chain(base.model, session.fitted, self.options.fitting(), self._learned)
             return replace(base, session_id=session.session_id, model=model)
@@ -243,25 +250,33 @@ class Agent:
         options = self.options.replace(**{k: v for k, v in overrides.items() if k not in extra})
         model = base.model
         if overrides.keys() & _MODEL_FIELDS:
-            model = self._chain(options, None if "model" in overrides else self._own_model)
+            moved = {name: value for name, value in overrides.items() if name in ROUTE_FIELDS}
+            model = self._chain(options, None if "model" in overrides else self._own_model, moved)
         tools = ToolRegistry(options.tools) if "tools" in overrides else self.tools
         prompt = options.system_prompt if "system_prompt" in overrides else text_of(base.system) if base.system else ""
-        run = _wired(options, model, tools, prompt)
+        run = wired(options, model, tools, prompt)
         model = fitted_chain(model, session.fitted, options.fitting(), self._learned)
         return replace(run, session_id=session.session_id, model=model, params={**run.params, **extra})
 
-    def _chain(self, options: AgentOptions, own: Model | None) -> FallbackModel:
-        """The model and its fallbacks, with retry."""
+    def _chain(self, options: AgentOptions, own: Model | None, moved: Mapping[str, Any] | None = None) -> FallbackModel:
+        """The model and its fallbacks, with retry. A model `moved` to another place never gets the agent's own key."""
         policy = RetryPolicy(
             options.max_retries if options.retry_on_error else 0, options.retry_delay, 30.0, options.max_retry_wait
         )
         if own is not None:
             named = [entry if isinstance(entry, dict) else {"model": entry} for entry in options.fallback_models]
             others = [self.make_model(config.route(door=options.door, **one), options) for one in named]
+            self._made.update([own, *others])
             return FallbackModel([own, *others], policy)
         main = options.route()
+        if moved and self._own_model is None:
+            (main,) = config.fallback_routes(
+                [{"model": options.model, **moved}], self.options.route(), door=options.door
+            )
         routes = [main, *config.fallback_routes(options.fallback_models, main, door=options.door)]
-        return FallbackModel([self.make_model(route, options) for route in routes], policy)
+        models = [self.make_model(route, options) for route in routes]
+        self._made.update(models)
+        return FallbackModel(models, policy)
 
     def _session(self, session_id: str | None) -> AgentSession:
         if session_id is None:
@@ -269,7 +284,7 @@ class Agent:
         return self._sessions.get(session_id) or self.create_session(session_id)
 
     async def _text_chunks(self, session: AgentSession, prompt: Prompt, words: dict[str, Any]) -> AsyncIterator[str]:
-        held, least = "", self.options.stream_chunk_size
+        held, least = "", words.get("stream_chunk_size", self.options.stream_chunk_size)
         async with aclosing(session.stream(prompt, **words)) as events:  # type: ignore[type-var]
             async for event in events:
                 if isinstance(event, TextDelta):
@@ -277,28 +292,10 @@ class Agent:
                     if len(held) >= least:
                         yield held
                         held = ""
+                elif isinstance(event, ContextTruncated):
+                    raise cut_error(event)  # what was said cannot be taken back
                 elif isinstance(event, ResultMessage):
                     if held:
                         yield held
                     if event.error is not None:
                         raise event.error
-
-
-def _wired(options: AgentOptions, model: Model, registry: ToolRegistry, prompt: str) -> Run:
-    has_tools = options.enable_tools and len(registry) > 0
-    params = options.sampling()
-    if has_tools and "parallel_tool_calls" in options.model_fields_set:
-        params["parallel_tool_calls"] = options.parallel_tool_calls
-    return Run(
-        model=model,
-        dispatch=Dispatch(registry, options.hooks, options.tool_timeout, options.parallel_tool_calls),
-        system=SystemMessage(prompt) if prompt else None,
-        tools=registry.specs() if has_tools else (),
-        tool_choice=options.wire_tool_choice() if has_tools else None,
-        params=params,
-        extra_body=options.extra_body,
-        timeout_s=options.timeout,
-        max_turns=options.max_turns,
-        max_tool_iterations=options.max_tool_iterations,
-        executes_tools=options.auto_execute_tools,
-    )

@@ -7,11 +7,13 @@ from contextlib import aclosing
 from typing import Any
 
 from .agent import Agent
+from .context import cut_error
 from .errors import InvalidInputError, LimitError, MaxTurnsError
 from .models.wire import collected
 from .options import AgentOptions
 from .types import (
     AssistantMessage,
+    ContextTruncated,
     Message,
     ResultMessage,
     TextBlock,
@@ -49,6 +51,8 @@ async def query(
                 yield AssistantMessage((ThinkingBlock(event.thinking, event.signature),), model=name, is_partial=True)
             elif isinstance(event, AssistantMessage) and event.tool_calls:
                 yield AssistantMessage(event.tool_calls, model=event.model or name, is_partial=True)
+            elif isinstance(event, ContextTruncated):
+                raise cut_error(event)
             elif isinstance(event, (ToolMessage, ResultMessage)):
                 yield event
                 error = event.error if isinstance(event, ResultMessage) else None
@@ -73,6 +77,7 @@ class Client:
         self.result: ResultMessage | None = None
         self._prompts: list[Any] = []
         self._unreported: list[_ToolAnswer] = []
+        self._turns = self._rounds = 0  # of the prompt that is being answered
 
     async def query(self, prompt: str | Sequence[Any] | AsyncIterable[Any] = "") -> None:
         """Say something; `receive_messages()` gets the answer. `""` goes on after tool results."""
@@ -93,23 +98,26 @@ class Client:
         """
         if not self._prompts and not self.session.can_continue:
             raise InvalidInputError("nothing was asked: await client.query(…) first", field="prompt")
-        turns = rounds = 0
         while self._prompts or self.session.can_continue:
             if self._prompts:
-                turns = rounds = 0
+                self._turns = self._rounds = 0
             self._prompts.clear()
             await self._report()
-            left = self._left(turns, rounds)
+            left = self._left(self._turns, self._rounds)
+            self._rounds += 1
             overrides = {} if left is None or left == self.options.max_turns else {"max_turns": left}
             async with aclosing(self.session.stream("", **overrides)) as events:  # type: ignore[type-var]
                 async for event in events:
                     if isinstance(event, TextDelta):
                         yield TextBlock(event.text)
                     elif isinstance(event, AssistantMessage):
+                        self._turns += 1
                         for call in event.tool_calls:
                             shown = await self._shown(call)
                             if shown is not None:
                                 yield shown
+                    elif isinstance(event, ContextTruncated):
+                        raise cut_error(event)
                     elif isinstance(event, ResultMessage):
                         self.result = event
             result = self.result
@@ -117,7 +125,6 @@ class Client:
                 return
             if result.error is not None:
                 raise result.error
-            turns, rounds = turns + result.num_turns, rounds + 1
 
     receive_response = receive_messages
 

@@ -28,7 +28,7 @@ class Dispatch:
     async def answer(
         self, calls: Sequence[ToolUseBlock | ToolUseError], history: Sequence[Message]
     ) -> AsyncIterator[ToolStarted | ToolCompleted]:
-        """Run the calls, side by side where allowed; completions come in the order of the calls."""
+        """Run the calls, side by side where allowed; each completion comes when it happens."""
         for batch in self._batches(calls):
             for call in batch:
                 if isinstance(call, ToolUseBlock):
@@ -38,8 +38,11 @@ class Dispatch:
                 continue
             tasks = [asyncio.ensure_future(self._one(call, history)) for call in batch]
             try:
-                for task in tasks:
-                    yield await task
+                pending = set(tasks)
+                while pending:
+                    done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+                    for task in done:
+                        yield task.result()
             finally:
                 for task in tasks:
                     task.cancel()
@@ -100,10 +103,11 @@ class Dispatch:
 
     async def _run(self, tool: Tool, arguments: dict[str, Any]) -> Any:
         timeout_s = tool.timeout if tool.timeout is not None else self.timeout_s
+        started = perf_counter()
         try:
             return await asyncio.wait_for(tool.run(arguments), timeout_s)
         except asyncio.TimeoutError as error:
-            if str(error):  # the tool's own time-out, not ours
+            if timeout_s is None or str(error) or perf_counter() - started < timeout_s:  # the tool's own, not ours
                 raise ToolExecutionError(f"{type(error).__name__}: {error}", tool_name=tool.name) from None
             raise ToolTimeoutError(f"{tool.name} took longer than {timeout_s:g} s", tool_name=tool.name) from None
 

@@ -52,7 +52,8 @@ class Run:
 
     def request(self, messages: Sequence[Message], turn: int) -> ModelRequest:
         """The question of one turn; a forced tool choice holds for the first turn only, or the run would never end."""
-        choice = self.tool_choice if turn == 1 or self.tool_choice == "none" else None
+        is_first = turn == 1 and not (messages and isinstance(messages[-1], ToolMessage))
+        choice = self.tool_choice if is_first or self.tool_choice == "none" else None
         return ModelRequest(messages, self.tools, choice, self.params, self.extra_body, self.timeout_s)
 
 
@@ -93,7 +94,8 @@ async def run_turns(run: Run, history: Sequence[Message]) -> AsyncIterator[Event
                             results.append(event.result)
                             tally.tools_s += event.duration_s
                         yield event
-            answers = ToolMessage(tuple(results))
+            by_id = {result.tool_use_id: result for result in results}
+            answers = ToolMessage(tuple([by_id[call.id] for call in calls]))
             messages.append(answers)
             yield answers
             if error is not None:

@@ -195,7 +195,12 @@ class AgentOptions(BaseModel):
         Raises:
             ConfigurationError: a field is unknown or its value is not allowed.
         """
-        return type(self)(**{**given_fields(self), **changes})
+        given = given_fields(self)
+        for one, other in (("base_url", "api_base"), ("context_window_size", "context_window")):
+            if one in changes or other in changes:  # two spellings of one thing: the new one holds
+                given.pop(one, None)
+                given.pop(other, None)
+        return type(self)(**{**given, **changes})
 
     def with_files(self) -> AgentOptions:
         """These options, and those of config files for fields that were not given. Reads files.

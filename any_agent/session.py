@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sys
 from collections.abc import AsyncIterator, Generator, Mapping, Sequence
 from contextlib import aclosing
+from copy import deepcopy
 from dataclasses import replace
 from time import time
 from typing import Any, Protocol
@@ -32,8 +32,10 @@ from .hooks import (
     UserPromptSubmitEvent,
     decide,
 )
+from .live import Live
 from .loop import Run, run_turns
 from .models.wire import from_wire, to_wire
+from .sync import uncancel
 from .types import (
     AgentResponse,
     AssistantMessage,
@@ -70,20 +72,7 @@ class SessionHost(Protocol):
     @property
     def hooks(self) -> Hooks: ...
 
-
-class _Live:
-    """What is known of the prompt that is being answered."""
-
-    __slots__ = ("events", "finished", "is_interrupted", "observers", "partial", "run", "waiting")
-
-    def __init__(self, observers: Sequence[Any]) -> None:
-        self.observers = [getattr(one, "on_event", one) for one in observers]
-        self.is_interrupted = False
-        self.run: Run | None = None
-        self.events: AsyncIterator[Event] | None = None
-        self.waiting: asyncio.Task[Any] | None = None  # the task that waits for the next event
-        self.partial: list[str] = []
-        self.finished: list[ToolResultBlock] = []  # results of the turn whose tools are running
+    def forget(self, session: AgentSession) -> None: ...
 
 
 class AgentSession:
@@ -106,7 +95,7 @@ class AgentSession:
         self._pending: list[Message] = []  # sent, not answered yet
         self._hooks: Hooks = {}
         self._is_closed = False
-        self._live: _Live | None = None  # the prompt that is being answered
+        self._live: Live | None = None  # the prompt that is being answered
 
     # -------------------------------------------------------------- talking
 
@@ -155,36 +144,40 @@ class AgentSession:
 
     async def _stream(self, prompt: Prompt, overrides: Mapping[str, Any]) -> AsyncIterator[Event]:
         live = await self._begin()
+        live.waiting = asyncio.current_task()
         try:
             try:
                 live.run = await self._host.open_run(self, overrides)
                 self._hooks = live.run.dispatch.hooks
                 await self._submit(prompt)
             except Exception as error:
-                self.result = ResultMessage("error", session_id=self.session_id, error=error)
-                yield self.result
+                live.waiting = None
+                result = ResultMessage("error", session_id=self.session_id, error=error)
+                self._record(result, live)
+                yield result
                 return
             live.events = run_turns(live.run, self._history.messages)
-            async with aclosing(live.events) as events:  # type: ignore[type-var]
-                while not live.is_interrupted:
-                    live.waiting = asyncio.current_task()
-                    try:
-                        event = await events.__anext__()
-                    except StopAsyncIteration:
-                        break
-                    finally:
-                        live.waiting = None
-                    self._record(event, live)
-                    yield event
+            while not live.is_interrupted:
+                live.waiting = asyncio.current_task()
+                try:
+                    event = await live.events.__anext__()
+                except StopAsyncIteration:
+                    break
+                finally:
+                    live.waiting = None
+                self._record(event, live)
+                yield event
         except asyncio.CancelledError:
-            if not live.is_interrupted or not _uncancel():
+            if not live.is_interrupted or not uncancel():
                 raise
         finally:
+            live.waiting = None
+            await live.close_events()
             self._seal(live)
         if live.is_interrupted:
             yield self._interrupted_result(live)
 
-    async def _begin(self) -> _Live:
+    async def _begin(self) -> Live:
         self._check_open()
         for _ in range(3):  # a stream that was left by `break` is closed by the loop's next steps
             if self._live is None:
@@ -195,14 +188,13 @@ class AgentSession:
                 f"session {self.session_id} is answering another prompt: await it or interrupt() it",
                 session_id=self.session_id,
             )
-        self._live, self.result = _Live(self._host.observers), None
+        self._live, self.result = Live(self._host.observers), None
         return self._live
 
     async def _submit(self, prompt: Prompt) -> None:
         """Put the user's turn into the history; hooks may change or refuse it."""
-        pending, self._pending = self._pending, []
         history = self._history
-        if not prompt and not pending:
+        if not prompt and not self._pending:
             if history.can_continue or history.ends_in_results:
                 history.close_calls()
                 return  # the continuation after tool results
@@ -211,7 +203,8 @@ class AgentSession:
             raise InvalidInputError(what, field="prompt", value=prompt)
         messages = await self._approved(_as_messages(prompt), self._hooks) if prompt else []
         history.close_calls()
-        history.messages.extend(pending + messages)
+        history.messages.extend(self._pending + messages)
+        self._pending = []
 
     async def _approved(self, messages: list[Message], hooks: Hooks) -> list[Message]:
         """The messages as the UserPromptSubmit hooks leave them; hooks see the text of the last one."""
@@ -226,7 +219,7 @@ class AgentSession:
             return [*messages[:-1], UserMessage(decision.modified_prompt)]
         return messages
 
-    def _record(self, event: Event, live: _Live) -> None:
+    def _record(self, event: Event, live: Live) -> None:
         kind = event.__class__
         if kind is TextDelta:
             live.partial.append(event.text)  # type: ignore[union-attr]
@@ -299,8 +292,7 @@ class AgentSession:
         live.is_interrupted = True
         waiting = live.waiting
         if waiting is None:  # the consumer holds an event: nobody waits in the stream
-            if live.events is not None:
-                await live.events.aclose()  # type: ignore[attr-defined]
+            await live.close_events()
             self._seal(live)
             return
         waiting.cancel()
@@ -308,7 +300,7 @@ class AgentSession:
         while waiting is not asyncio.current_task() and self._live is live and not waiting.done():  # noqa: ASYNC110
             await asyncio.sleep(0.001)
 
-    def _seal(self, live: _Live) -> None:
+    def _seal(self, live: Live) -> None:
         """Leave a well-formed history: partial text kept and marked, every call answered."""
         if self._live is not live:
             return
@@ -317,11 +309,12 @@ class AgentSession:
         if live.run is not None and live.run.executes_tools:
             self._history.close_calls(live.finished)
 
-    def _interrupted_result(self, live: _Live) -> ResultMessage:
+    def _interrupted_result(self, live: Live) -> ResultMessage:
         partial = "".join(live.partial)
         error = InterruptedRunError("the run was interrupted", session_id=self.session_id, partial_text=partial)
-        self.result = ResultMessage("interrupted", result=partial, session_id=self.session_id, error=error)
-        return self.result
+        result = ResultMessage("interrupted", result=partial, session_id=self.session_id, error=error)
+        self._record(result, live)
+        return result
 
     @property
     def is_busy(self) -> bool:
@@ -331,6 +324,7 @@ class AgentSession:
         """End the conversation; a running prompt is interrupted. Safe to call twice."""
         await self.interrupt()
         self._is_closed = True
+        self._host.forget(self)
 
     end = close
     aclose = close
@@ -346,7 +340,7 @@ class AgentSession:
     @property
     def history(self) -> list[dict[str, Any]]:
         """The conversation as OpenAI dicts (a copy)."""
-        return [dict(message) for message in to_wire(self._history.messages)]
+        return deepcopy(to_wire(self._history.messages))
 
     @property
     def messages(self) -> tuple[Message, ...]:
@@ -362,7 +356,7 @@ class AgentSession:
         """
         if self._live is not None:
             raise SessionBusyError("the history cannot change while a prompt is answered", session_id=self.session_id)
-        self._history = History(from_wire(messages))
+        self._history, self.fitted = History(from_wire(messages)), {}
 
     def clear(self) -> None:
         """Forget the conversation; the session stays open."""
@@ -386,11 +380,3 @@ class AgentSession:
 
 def _as_messages(prompt: Prompt) -> list[Message]:
     return [UserMessage(prompt)] if isinstance(prompt, str) else from_wire(prompt)
-
-
-def _uncancel() -> bool:
-    """Take back the cancellation that interrupt() asked for; False: somebody else cancelled the task too."""
-    task = asyncio.current_task()
-    if sys.version_info >= (3, 11) and task is not None:
-        return task.uncancel() == 0
-    return True

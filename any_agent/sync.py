@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import os
+import sys
 import threading
 from collections.abc import Coroutine
 from typing import Any, TypeVar
@@ -37,6 +39,24 @@ def run_sync(work: Coroutine[Any, Any, T], *, name: str) -> T:
     except BaseException:  # Ctrl-C in the caller stops the work too
         future.cancel()
         raise
+
+
+def _forget() -> None:
+    """A forked child has the parent's loop object but not its thread."""
+    global _loop, _lock
+    _loop, _lock = None, threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
+
+
+def uncancel() -> bool:
+    """Take back the one cancellation that we asked for; False: somebody else cancelled the task too."""
+    task = asyncio.current_task()
+    if sys.version_info >= (3, 11) and task is not None:
+        return task.uncancel() == 0
+    return True
 
 
 def _background_loop() -> asyncio.AbstractEventLoop:

@@ -165,7 +165,8 @@ class TokenCounter:
         features = [*unpacked(total), schemas, 1.0]
         verdict = self._learned.learn(features, reported_prompt_tokens, self._step(messages, total, schemas))
         with contextlib.suppress(KeyError):  # dicts may change, so they are no base for later prompts
-            by_id = {id(message): self._known[id(message)] for message in messages}
+            ids = list(map(id, messages))
+            by_id = dict(zip(ids, map(self._known.__getitem__, ids), strict=True))
             if verdict == "learned" and len(by_id) == len(messages):  # nor are prompts that hold a message twice
                 self._reported = _Reported(tuple(messages), by_id, total, schemas, reported_prompt_tokens)
         return verdict != "cut"
@@ -193,22 +194,16 @@ class TokenCounter:
 
     def _of_messages(self, messages: Sequence[Any]) -> int:
         known = self._known
-        with contextlib.suppress(KeyError):
-            return sum(map(known.__getitem__, map(id, messages)))
         if len(known) > max(_REMEMBERED, 2 * len(messages)):
             known.clear()
             self._kept.clear()
         total = 0
-        for message in messages:
-            if message.__class__ is dict:
-                total += self._of_wire(message)
-                continue
-            found = known.get(id(message))
-            if found is None:
-                found = self._of_wire(message) if isinstance(message, Mapping) else self._of_message(message)
-                if not isinstance(message, Mapping):
-                    known[id(message)] = found
-                    self._kept.append(message)
+        for message, found in zip(messages, map(known.get, map(id, messages)), strict=True):
+            if found is None and (message.__class__ is dict or isinstance(message, Mapping)):
+                found = self._of_wire(message)  # not remembered: a dict may change
+            elif found is None:
+                found = known[id(message)] = self._of_message(message)
+                self._kept.append(message)
             total += found
         return total
 

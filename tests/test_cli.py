@@ -378,7 +378,13 @@ def start(machine: dict[str, str | None], *arguments: str) -> subprocess.Popen[s
         text=True,
         cwd=str(machine["HOME"]),
         env=environ,
+        # a shell that runs the tests in the background has SIGINT ignored, and children inherit that
+        preexec_fn=_hears_interrupts if sys.platform != "win32" else None,
     )
+
+
+def _hears_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends SIGINT")

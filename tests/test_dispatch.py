@@ -78,13 +78,17 @@ def results(events: list[Any]) -> list[tuple[str, bool | None, str]]:
     ]
 
 
-async def test_results_come_in_the_order_of_the_calls() -> None:
+async def test_calls_run_side_by_side_and_report_when_they_are_done() -> None:
     events = await answer(
         use("wait", "a", seconds=0.05), use("wait", "b", seconds=0.001), use("wait", "c", seconds=0.0)
     )
-    assert [r[0] for r in results(events)] == ["a", "b", "c"] and most == 3
+    assert [r[0] for r in results(events)] == ["c", "b", "a"] and most == 3
     assert [e.call.id for e in events if isinstance(e, ToolStarted)] == ["a", "b", "c"]
-    assert [e.data for e in events if isinstance(e, ToolCompleted)] == [0.05, 0.001, 0.0]
+    assert {e.result.tool_use_id: e.data for e in events if isinstance(e, ToolCompleted)} == {
+        "a": 0.05,
+        "b": 0.001,
+        "c": 0.0,
+    }
 
 
 async def test_alone_means_alone() -> None:
@@ -177,3 +181,14 @@ def test_rendering() -> None:
     assert render("text") == "text" and render(None) == "(done; no output)"
     assert render({"ü": 1}) == '{"ü": 1}' and render(Point(1)) == '{"x": 1}' and render(Model(y=2)) == '{"y": 2}'
     assert render({1, 2}) in ('"{1, 2}"', '"{2, 1}"')
+
+
+async def test_a_tool_may_time_out_by_itself() -> None:
+    @tool
+    async def bare() -> None:
+        """Time out."""
+        raise asyncio.TimeoutError
+
+    dispatch = Dispatch(ToolRegistry([bare]), timeout_s=None)
+    events = [event async for event in dispatch.answer([use("bare")], [])]
+    assert results(events) == [("1", True, "Error: TimeoutError: ")]

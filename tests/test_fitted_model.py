@@ -156,11 +156,14 @@ async def test_nothing_fires_on_honest_servers() -> None:
     assert len(counter.learned) == 300 and len(inner.requests) == 300
 
 
-async def test_no_window_anywhere_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
-    async def asked() -> None:
-        return None
+async def test_without_a_window_everything_is_sent_and_the_server_asked_once() -> None:
+    asks = 0
 
-    model, _, _ = fitted([end, end], ask_window=asked)
+    async def asked() -> None:
+        nonlocal asks
+        asks += 1
+
+    model, inner, _ = fitted([end, end], ask_window=asked)
     await ask(model, talk(50))
     await ask(model, talk(50))
-    assert caplog.text.count("4096 tokens are assumed") == 1
+    assert asks == 1 and [len(r.messages) for r in inner.requests] == [102, 102]

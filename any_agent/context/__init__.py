@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from .fitted_model import FittedModel, fitted, fitted_chain
+from .fitted_model import FittedModel, cut_error, fitted, fitted_chain
 from .manager import ContextManager, Fit
 from .shorten import truncate_messages
 from .strategies import STRATEGIES, Exchange, Strategy, adaptive, find_strategy, sliding, truncate
@@ -30,6 +30,7 @@ __all__ = [
     "FittedModel",
     "Strategy",
     "adaptive",
+    "cut_error",
     "estimate_tokens",
     "find_strategy",
     "fitted",

@@ -18,6 +18,8 @@ from ..errors import ContextOverflowError
 from ..models.fallback import FallbackModel
 from ..protocols import Model
 from ..types import (
+    Attempt,
+    AttemptFailed,
     ContextFitted,
     ContextStrategy,
     ContextTruncated,
@@ -36,7 +38,6 @@ from .strategies import Strategy
 from .summary import summarizer
 
 _log = logging.getLogger("any_agent")
-DEFAULT_WINDOW = 4096
 SHORT_CHARS = 1500  # shorter prompts fit nearly every window: nothing is counted and no server is asked about them
 
 
@@ -88,6 +89,7 @@ class FittedModel:
         )  # count, last one, characters
         self._news: tuple[int, int] = (0, 0)
         self._cannot_count = False
+        self._has_asked = False
 
     @cached_property
     def _made(self) -> tuple[ContextManager, CalibratedCounter]:
@@ -134,14 +136,18 @@ class FittedModel:
                     raise
                 await self._correct(error, asked)
                 refused, is_second = error, True
+                then = f"history is fitted to {self.manager.max_tokens} tokens, repeated"
+                said = f"{type(error).__name__}", str(error), error.status
+                yield AttemptFailed(Attempt(self.name, self.base_url, 0.0, *said, then=then))
                 continue
             if cut is None:
                 return
-            yield cut
-            if is_second or self.on_truncation == "ignore":
+            if is_second or self.on_truncation == "ignore":  # the answer is out: it stays
+                _log.warning("%s: the server cut the prompt to %d tokens", self.name, cut.reported_tokens)
                 return
+            yield cut
             if self.on_truncation == "raise":
-                raise self._was_cut(cut)
+                raise cut_error(cut)
             is_second = True
 
     async def aclose(self) -> None:
@@ -155,8 +161,8 @@ class FittedModel:
             return request, None  # a model that cannot tell its window is left alone
         if "_made" not in self.__dict__:
             self.__dict__["_made"] = await asyncio.to_thread(self._parts)  # reading a vocabulary takes up to 0.5 s
-        if not self.manager.max_tokens:
-            await self._settle_window()
+        if not self.manager.max_tokens and not await self._knows_window():
+            return request, None  # sent whole; an overflow or a cut will tell
         await self._settle_doubt(request)
         fit = await self.manager.fit(request.messages, request.tools)
         if not fit.has_changed:
@@ -194,15 +200,14 @@ class FittedModel:
             if exact:
                 self.counter.learn(view, request.tools, exact)
 
-    async def _settle_window(self) -> None:
-        window = await self._ask_window() if self._ask_window else None
-        if window is None:
-            _log.warning(
-                "%s: no server told its window; %d tokens are assumed (option context_window_size)",
-                self.name,
-                DEFAULT_WINDOW,
-            )
-        self.manager.learn_window(window or DEFAULT_WINDOW)
+    async def _knows_window(self) -> bool:
+        if self._has_asked or self._ask_window is None:
+            return False
+        self._has_asked = True
+        window = await self._ask_window()
+        if window:
+            self.manager.learn_window(window)
+        return bool(window)
 
     # -------------------------------------------------------------- after the call
 
@@ -231,16 +236,6 @@ class FittedModel:
         window = told if told and told < least else usage.input_tokens + spare
         self.manager.learn_window(window)
         return ContextTruncated(usage.input_tokens, least, self.manager.max_tokens)
-
-    def _was_cut(self, cut: ContextTruncated) -> ContextOverflowError:
-        return ContextOverflowError(
-            f"{self.name}: the server silently cut the prompt: it counted {cut.reported_tokens} tokens, at least "
-            f"{cut.expected_tokens} were sent. The window is now taken as {cut.window_tokens}; ask again.",
-            cut.expected_tokens,
-            cut.window_tokens,
-            model=self.name,
-            base_url=self.base_url,
-        )
 
 
 def chars_of(message: Message) -> int:
@@ -312,10 +307,20 @@ def fitted_chain(
         return chain
     models: list[Model] = []
     for model in chain.models:
-        key = (model.name, getattr(model, "base_url", None), *map(str, how.values()))
+        key = (len(models), model.name, getattr(model, "base_url", None), *map(str, how.values()))
         one = known.get(key)
         if one is None:
             one = known[key] = fitted(model, **how, shared=shared)
         one.inner = model
         models.append(one)
     return FallbackModel(models, chain.policy)
+
+
+def cut_error(cut: ContextTruncated) -> ContextOverflowError:
+    """A silent cut as an error, also for streams of text that cannot take back what they said."""
+    return ContextOverflowError(
+        f"the server silently cut the prompt: it counted {cut.reported_tokens} tokens, at least {cut.expected_tokens} "
+        f"were sent. The window is now taken as {cut.window_tokens}; ask again.",
+        cut.expected_tokens,
+        cut.window_tokens,
+    )

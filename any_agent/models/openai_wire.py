@@ -9,7 +9,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 from ..config.providers import proxy_for
 from ..errors import EmptyResponseError, InvalidResponseError, ProviderTimeoutError, StreamInterruptedError
@@ -86,7 +86,9 @@ class DirectModel:
         except asyncio.TimeoutError:
             raise self.where.error(
                 ProviderTimeoutError,
-                f"the server stayed silent for {request.timeout_s:g} s (option timeout)",
+                "the server stayed silent for too long"
+                if request.timeout_s is None
+                else f"the server stayed silent for {request.timeout_s:g} s (option timeout)",
                 delivered_chars=answer.delivered_chars,
             ) from None
         except (aiohttp.ClientError, OSError) as error:
@@ -114,7 +116,7 @@ class DirectModel:
         pools = _POOLS.get(asyncio.get_running_loop(), {})
         pool = pools.get(self._pool_key)
         if pool is not None:
-            pool.users.discard(id(self))
+            pool.users.discard(self)
             if not pool.users:
                 del pools[self._pool_key]
                 await pool.aclose()
@@ -139,7 +141,7 @@ class DirectModel:
         else:
             body.pop("parallel_tool_calls", None)
         body.update(request.extra_body)
-        return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+        return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
 
     def _pool(self) -> _Pool:
         loop = asyncio.get_running_loop()
@@ -151,7 +153,7 @@ class DirectModel:
         pool = pools.get(self._pool_key)
         if pool is None or pool.session.closed:
             pool = pools[self._pool_key] = _Pool(self.base_url, self._headers)
-        pool.users.add(id(self))
+        pool.users.add(self)
         return pool
 
     async def _post(self, body: bytes, timeout_s: float | None) -> aiohttp.ClientResponse:
@@ -350,7 +352,7 @@ class _Pool:
     def __init__(self, base_url: str, headers: Mapping[str, str]) -> None:
         import aiohttp
 
-        self.users: set[int] = set()
+        self.users: WeakSet[DirectModel] = WeakSet()
         self.proxy = proxy_for(base_url)  # once: reading the environment costs more calls than a whole request
         self.has_answered = False
         self.session = aiohttp.ClientSession(

@@ -82,7 +82,7 @@ class Fold:
             return None
         if delta.name and not delta.id and call.is_started and delta.name != call.name:
             return None
-        if delta.name and not delta.id and call.is_complete:
+        if delta.name and not delta.id and call.is_complete and delta.arguments:
             return None
         return call
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, TypeVar, overload
 
@@ -121,7 +122,7 @@ class Tool:
         return data
 
     async def _invoke(self, arguments: Mapping[str, Json]) -> Any:
-        given = self.validate(arguments)
+        given = deepcopy(self.validate(arguments))  # what a tool does to them must not rewrite the history
         if self._signature is None:
             return await self._not_given()
         call_args, call_kwargs = self._signature.bind(given)
