@@ -86,9 +86,16 @@ def conversations(draw: st.DrawFn) -> list[Message]:
     return messages
 
 
+def last_user_of(messages: list[Message]) -> Message:
+    return [m for m in messages if isinstance(m, UserMessage)][-1]
+
+
 def check(messages: list[Message], fit: Fit, context: ContextManager) -> None:
     out = list(fit.messages)
-    assert context.counter.upper(out) <= context.available_tokens
+    size = context.counter.upper(out)
+    assert size <= context.max_tokens
+    if size > context.available_tokens:  # the reserve is used up only when nothing more can be left out
+        assert all(m.pinned or isinstance(m, SystemMessage) for m in out[: out.index(last_user_of(messages))])
     assert [text_of(m) for m in out if isinstance(m, SystemMessage)] == [text_of(messages[0])] or not text_of(
         messages[0]
     )
@@ -116,7 +123,7 @@ async def test_whatever_comes_fits(messages: list[Message], strategy: Any, windo
         fit = await context.fit(messages)
     except ContextOverflowError as error:
         assert error.max_tokens == window
-        assert error.current_tokens and error.current_tokens > context.available_tokens
+        assert error.current_tokens and error.current_tokens > window
         return
     assert messages == copy
     check(messages, fit, context)

@@ -141,8 +141,8 @@ class ContextManager:
             self._squeeze_last(messages, tools)
             view = self.view(messages)
         after = self.counter.upper(view, tools)
-        if after > self.available_tokens and self._lower(view, tools) > self.available_tokens:
-            raise self._overflow(view, tools, after)  # in doubt the server decides
+        if after > self.max_tokens and self._lower(view, tools) > self.max_tokens:
+            raise self._overflow(view, tools, after)  # in doubt the server decides; the reserve may be used up
         return Fit(tuple(view), before, after, self._dropped(messages, view), self._shortened())
 
     def learn_window(self, max_tokens: int) -> None:
@@ -288,8 +288,8 @@ class ContextManager:
         biggest = max(parts, key=lambda name: parts[name])
         told = ", ".join(f"{name} {count}" for name, count in parts.items())
         return ContextOverflowError(
-            f"what must be sent does not fit: up to {tokens} tokens, but the window of {self.max_tokens} leaves "
-            f"{self.available_tokens} for the prompt. Too big: {biggest} ({told} tokens)",
+            f"what must be sent does not fit: up to {tokens} tokens for a window of {self.max_tokens}. "
+            f"Too big: {biggest} ({told} tokens)",
             tokens,
             self.max_tokens,
         )
