@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from support.llama import LlamaServer, start_llama
 from support.tiny_model import write_tiny_model
+
+# The same examples in every run; a search for new ones is `HYPOTHESIS_PROFILE=default`.
+settings.register_profile("suite", derandomize=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
 
 LLAMA_FIXTURES = {"llama", "llama_tools", "llama_key", "llama_small", "llama_endless"}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -90,12 +91,20 @@ def last_user_of(messages: list[Message]) -> Message:
     return [m for m in messages if isinstance(m, UserMessage)][-1]
 
 
+def is_with_pinned(user: Message, messages: list[Message]) -> bool:
+    """Whether the exchange that `user` opens holds a pinned message: it is kept whole."""
+    start = [id(m) for m in messages].index(id(user)) + 1
+    rest = itertools.takewhile(lambda m: not isinstance(m, UserMessage), messages[start:])
+    return any(m.pinned for m in rest)
+
+
 def check(messages: list[Message], fit: Fit, context: ContextManager) -> None:
     out = list(fit.messages)
     size = context.counter.upper(out)
     assert size <= context.max_tokens
     if size > context.available_tokens:  # the reserve is used up only when nothing more can be left out
-        assert all(m.pinned or isinstance(m, SystemMessage) for m in out[: out.index(last_user_of(messages))])
+        before = out[: [id(m) for m in out].index(id(last_user_of(messages)))]
+        assert all(m.pinned or is_with_pinned(m, messages) for m in before if isinstance(m, UserMessage))
     assert [text_of(m) for m in out if isinstance(m, SystemMessage)] == [text_of(messages[0])] or not text_of(
         messages[0]
     )

@@ -11,7 +11,7 @@ from ..errors import ContextOverflowError
 from ..models.wire import from_wire, to_wire
 from ..types import ContextStrategy, Message, SystemMessage, ToolMessage, ToolSpec, UserMessage
 from .shorten import shortened
-from .strategies import Exchange, Strategy, find_strategy, importance
+from .strategies import Exchange, Strategy, find_strategy, importance, sliding
 
 LOW_WATERMARK = 0.7  # trimming goes down to this share of the budget, so that it happens seldom
 OLD_RESULT_CHARS = 400  # what is left of an old tool result before whole exchanges are dropped
@@ -135,7 +135,10 @@ class ContextManager:
             self._shorten(view, tools, target, self._old_results(view), OLD_RESULT_CHARS)
             view = self.view(messages)
         if self.counter.upper(view, tools) > target or self._too_many(view):
-            await self._drop_exchanges(view, tools, target)
+            await self._drop_exchanges(view, tools, target, self._choose)
+            view = self.view(messages)
+        if self.counter.upper(view, tools) > self.available_tokens:  # the strategy kept too much
+            await self._drop_exchanges(view, tools, target, sliding)
             view = self.view(messages)
         if self.counter.upper(view, tools) > self.available_tokens:
             self._squeeze_last(messages, tools)
@@ -202,12 +205,14 @@ class ContextManager:
             self._short[id(original)] = (original, short)
             tokens += self.counter.upper([short]) - self.counter.upper([message])
 
-    async def _drop_exchanges(self, view: list[Message], tools: Sequence[ToolSpec], target: int) -> None:
+    async def _drop_exchanges(
+        self, view: list[Message], tools: Sequence[ToolSpec], target: int, choose: Strategy
+    ) -> None:
         system = [m for m in view if isinstance(m, SystemMessage)]
         kept_system = system if self.preserve_system else [m for m in system if m.pinned]
         fixed = self.counter.upper(kept_system, tools)
         exchanges = self._exchanges([m for m in view if not isinstance(m, SystemMessage) and m is not self._summary])
-        choice = self._choose(exchanges, target - fixed)
+        choice = choose(exchanges, target - fixed)
         chosen = await choice if isawaitable(choice) else choice
         stays = {id(m) for e in chosen for m in e.messages} | {
             id(m) for e in exchanges if e.is_kept for m in e.messages
