@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from any_agent.errors import ProviderError
 from any_agent.models.failures import Where
-from any_agent.models.openai_wire import Answer
+from any_agent.models.openai_answer import Answer
 from any_agent.models.sse import SseReader
 from any_agent.models.streaming import Fold
 from any_agent.types import Delta, StreamEnd, TextDelta, ThinkingDelta, ToolCallDelta, ToolUseError

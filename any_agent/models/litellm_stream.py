@@ -10,7 +10,7 @@ from ..errors import EmptyResponseError, InvalidResponseError, ProviderError, St
 from ..types import Delta, StreamEnd, TextDelta, ThinkingDelta, ToolCallDelta, Usage
 from .failures import Where
 from .litellm_tap import Tap, fields_of
-from .openai_wire import read_usage
+from .openai_answer import read_usage
 from .streaming import ThinkSplitter
 
 _SIGNERS = ("anthropic", "bedrock", "gemini", "vertex_ai")  # they want some of their own fields back

@@ -17,7 +17,8 @@ from typing import Any
 from ..errors import ContentPolicyError, InvalidResponseError, ProviderError
 from . import failures
 from .failures import Where
-from .openai_wire import DRAIN_S, Answer
+from .openai_answer import Answer
+from .openai_wire import DRAIN_S
 from .sse import SseReader
 
 

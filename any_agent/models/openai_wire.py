@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, WeakSet
 
 from ..config.providers import proxy_for
-from ..errors import EmptyResponseError, InvalidResponseError, ProviderTimeoutError, StreamInterruptedError
-from ..types import Delta, ModelRequest, StreamEnd, TextDelta, ThinkingDelta, ToolCallDelta, Usage
+from ..errors import ProviderTimeoutError, StreamInterruptedError
+from ..types import Delta, ModelRequest
 from . import failures
 from .failures import Where
+from .openai_answer import Answer
 from .sse import SseReader
-from .streaming import ThinkSplitter
 from .wire import check_params, to_wire, tools_to_wire
 
 if TYPE_CHECKING:
@@ -201,146 +201,6 @@ class DirectModel:
         if isinstance(error, (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError)):
             cause = f"{self.base_url!r} is no http:// or https:// address"
         return failures.unreachable(self.where, cause)
-
-
-# ------------------------------------------------------------------ what the server says
-
-
-class Answer:
-    """Reads chunks of one answer and knows how it ended."""
-
-    __slots__ = ("_finish_reason", "_has_said", "_model", "_think", "_usage", "delivered_chars", "is_done", "where")
-
-    def __init__(self, where: Where) -> None:
-        self.where = where
-        self.is_done = False  # [DONE] was seen
-        self.delivered_chars = 0
-        self._has_said = False
-        self._think = ThinkSplitter()
-        self._finish_reason: str | None = None
-        self._usage: Usage | None = None
-        self._model = ""
-
-    def take(self, event: tuple[bytes, bytes]) -> list[Delta]:
-        """The deltas of one event. Raises what an error event means."""
-        kind, data = event
-        if data.strip() == b"[DONE]":
-            self.is_done = True
-            return []
-        try:
-            chunk = json.loads(data.decode())  # of bytes it would guess the encoding first
-        except ValueError:
-            raise self._failed(InvalidResponseError, f"an event is no JSON: {data[:200]!r}") from None
-        if not isinstance(chunk, dict):
-            raise self._failed(InvalidResponseError, f"an event is no JSON object: {data[:200]!r}")
-        if chunk.get("error") or kind == b"error":
-            raise self._said_error(chunk)
-        try:
-            return self._read(chunk)
-        except (AttributeError, TypeError, LookupError):
-            raise self._failed(InvalidResponseError, f"an event has an unknown shape: {data[:200]!r}") from None
-
-    def _read(self, chunk: dict[str, Any]) -> list[Delta]:
-        if not self._model:
-            self._model = chunk.get("model") or ""
-        if usage := chunk.get("usage"):
-            self._usage = read_usage(usage) or self._usage
-        choices = chunk.get("choices")
-        if not choices:
-            return []
-        choice = choices[0]
-        if choice.get("error"):
-            raise self._said_error(choice)
-        if choice.get("finish_reason"):
-            self._finish_reason = choice["finish_reason"]
-        said = choice.get("delta") or choice.get("message")
-        return self._deltas(said) if said else []
-
-    def _deltas(self, said: Mapping[str, Any]) -> list[Delta]:
-        out: list[Delta] = []
-        thinking = said.get("reasoning_content") or said.get("reasoning")
-        if thinking and isinstance(thinking, str):
-            out.append(ThinkingDelta(thinking))
-            self.delivered_chars += len(thinking)
-        text = said.get("content")
-        if text:
-            if not isinstance(text, str):
-                text = "".join([p.get("text") or "" for p in text if isinstance(p, dict)])
-            self.delivered_chars += len(text)
-            if self._think.is_text:
-                out.append(TextDelta(text))
-            else:
-                out.extend(self._think.feed(text))
-        for call in said.get("tool_calls") or ():
-            out.append(_fragment(call.get("index"), call.get("id"), call.get("function") or {}))
-        if old_call := said.get("function_call"):
-            out.append(_fragment(0, None, old_call))
-        if out:
-            self._has_said = True
-        return out
-
-    def end(self, body: bytes | None) -> list[Delta]:
-        """The last deltas, StreamEnd being the very last; raises when this was no proper end."""
-        out: list[Delta] = self._read_whole(body) if body is not None else []
-        if body is None and not self.is_done and self._finish_reason is None:
-            raise self._failed(
-                StreamInterruptedError,
-                f"the server closed the stream before its end ({self.delivered_chars} characters in)",
-            )
-        held = self._think.flush()
-        out.extend(held)
-        if not (self._has_said or held):
-            reason = self._finish_reason or "none"
-            raise self._failed(
-                EmptyResponseError,
-                f"the answer is empty (finish_reason {reason}); the prompt may be too long for the model",
-            )
-        out.append(StreamEnd(self._model, self._finish_reason, self._usage, provider=self.where.provider))
-        return out
-
-    def _read_whole(self, body: bytes) -> list[Delta]:
-        """A server that ignored `stream` and answered with one JSON object (or with HTML)."""
-        text = body.decode("utf-8", "replace")
-        try:
-            answer = json.loads(text)
-        except ValueError:
-            what = "HTML" if text.lstrip().startswith("<") else "broken JSON"
-            raise self._failed(
-                InvalidResponseError, f"the answer is {what}, not an event stream: {text[:200]!r}"
-            ) from None
-        if isinstance(answer, dict) and answer.get("error"):
-            raise self._said_error(answer)
-        if not isinstance(answer, dict) or not answer.get("choices"):
-            raise self._failed(InvalidResponseError, f"the answer has no choices: {text[:200]!r}")
-        try:
-            return self._read(answer)
-        except (AttributeError, TypeError, LookupError):
-            raise self._failed(InvalidResponseError, f"the answer has an unknown shape: {text[:200]!r}") from None
-
-    def _said_error(self, chunk: Mapping[str, Any]) -> Exception:
-        error = failures.from_answer(self.where, 200, chunk, in_stream=True)
-        error.delivered_chars = self.delivered_chars
-        return error
-
-    def _failed(self, kind: type[Any], message: str) -> Exception:
-        return self.where.error(kind, message, delivered_chars=self.delivered_chars)
-
-
-def _fragment(index: Any, call_id: Any, function: Mapping[str, Any]) -> ToolCallDelta:
-    name = function.get("name")
-    if not isinstance(name, str | None) or not isinstance(call_id, str | int | None):
-        raise TypeError("a tool call whose name or id is no text")
-    index = index if isinstance(index, int) else None
-    return ToolCallDelta(index, None if call_id is None else str(call_id), name, function.get("arguments"))
-
-
-def read_usage(usage: Mapping[str, Any]) -> Usage | None:
-    """Usage as the wire tells it; None when it tells nothing (0 means unknown)."""
-    tokens_in, tokens_out = usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0
-    if not tokens_in and not tokens_out:
-        return None
-    prompt, completion = usage.get("prompt_tokens_details") or {}, usage.get("completion_tokens_details") or {}
-    return Usage(tokens_in, tokens_out, prompt.get("cached_tokens") or 0, completion.get("reasoning_tokens") or 0)
 
 
 # ------------------------------------------------------------------ connections
