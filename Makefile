@@ -48,6 +48,9 @@ docs: $(DEV) ## run what the README and the pages show, and check their links
 
 bench: $(DEV) ## CPU and calls per query, against raw aiohttp, the openai SDK and LiteLLM
 	@$(PY) benchmarks/overhead.py $(ARGS)
+	@$(PY) benchmarks/tools.py
+	@$(PY) benchmarks/memory.py
+	@$(PY) benchmarks/context.py
 
 test-slow: $(DEV) ## run the slow tests only
 	@$(PY) -m pytest -m slow --timeout=600 $(ARGS)

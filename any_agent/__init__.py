@@ -14,20 +14,32 @@ _ROOMS = {
     "client": "Client query",
     "options": "AgentOptions",
     "session": "AgentSession",
-    "tools": "Tool ToolParameter ToolRegistry ToolResult tool",
+    "tools": "Tool ToolContext ToolParameter ToolRegistry ToolResult tool",
+    "memory": "MemoryStore",
+    "context": "ContextUsage",
     "hooks": """
-        HOOK_POST_TOOL_USE HOOK_PRE_TOOL_USE HOOK_USER_PROMPT_SUBMIT HookDecision HookEvent HookHandler
-        PostToolUseEvent PreToolUseEvent UserPromptSubmitEvent
+        HOOK_NOTIFICATION HOOK_POST_TOOL_USE HOOK_POST_TOOL_USE_FAILURE HOOK_PRE_COMPACT HOOK_PRE_TOOL_USE
+        HOOK_SESSION_END HOOK_SESSION_START HOOK_STOP HOOK_SUBAGENT_START HOOK_SUBAGENT_STOP HOOK_USER_PROMPT_SUBMIT
+        HookAnswer HookContext HookDecision HookEvent HookHandler HookMatcher NotificationEvent PostToolUseEvent
+        PostToolUseFailureEvent PreCompactEvent PreToolUseEvent SessionEndEvent SessionStartEvent StopEvent
+        SubagentStartEvent SubagentStopEvent UserPromptSubmitEvent
+    """,
+    "permissions": """
+        PermissionContext PermissionMode PermissionResultAllow PermissionResultDeny Permissions Rule ToolPermission
+        ToolPermissionContext
     """,
     "protocols": "Model",
     "types": """
-        AgentResponse AssistantMessage Attempt AttemptFailed ContextStrategy Event ImageBlock ModelRequest
-        ResultMessage SystemMessage TextBlock TextDelta ThinkingBlock ThinkingDelta Timings ToolChoice ToolCompleted
-        ToolMessage ToolResultBlock ToolStarted ToolUseBlock ToolUseError Usage UserMessage
+        AgentResponse AssistantMessage Attempt AttemptFailed ContextFitted ContextStrategy ContextSummarized
+        ContextTruncated Event ImageBlock ModelLoading ModelRequest PermissionDecided ResultMessage
+        SystemMessage TextBlock TextDelta ThinkingBlock ThinkingDelta Timings ToolChoice ToolCompleted
+        ToolMessage ToolProgress ToolResultBlock ToolStarted ToolUseBlock ToolUseError Usage UserMessage
     """,
     "errors": """
-        AllModelsFailedError AnyAgentError AuthenticationError ConfigurationError ContextOverflowError
-        EmptyResponseError InterruptedRunError InvalidInputError LimitError MaxTurnsError ModelNotFoundError
+        AllModelsFailedError AnyAgentError ApprovalPendingError AuthenticationError BudgetExceededError
+        ConfigurationError ContextOverflowError MemoryStoreError SessionNotFoundError
+        EmptyResponseError InterruptedRunError InvalidInputError LimitError LoopDetectedError MaxTurnsError
+        ModelNotFoundError
         OutputError ProviderError ProviderTimeoutError RateLimitError ServerUnreachableError SessionBusyError
         SessionError StreamInterruptedError ToolError ToolExecutionError
     """,
@@ -39,12 +51,16 @@ if TYPE_CHECKING:
     from .agent import Agent as Agent
     from .client import Client as Client
     from .client import query as query
+    from .context import ContextUsage as ContextUsage
     from .errors import *  # noqa: F403
     from .hooks import *  # noqa: F403
+    from .memory import MemoryStore as MemoryStore
     from .options import AgentOptions as AgentOptions
+    from .permissions import *  # noqa: F403
     from .protocols import Model as Model
     from .session import AgentSession as AgentSession
     from .tools import Tool as Tool
+    from .tools import ToolContext as ToolContext
     from .tools import ToolParameter as ToolParameter
     from .tools import ToolRegistry as ToolRegistry
     from .tools import ToolResult as ToolResult

@@ -10,34 +10,39 @@ from weakref import WeakSet
 
 from . import config
 from .config import Route
-from .context import cut_error, fitted_chain
+from .context import cut_error, fitted_chain, keep_learned
+from .errors import SessionBusyError, SessionNotFoundError
 from .hooks import Hooks
-from .log import LogObserver
+from .keeping import Keeper
+from .log import JsonLogObserver, LogObserver
 from .loop import Run
 from .models.fallback import FallbackModel, RetryPolicy
 from .models.openai_wire import DirectModel
 from .models.wire import SAMPLING_PARAMS, collected
 from .options import ROUTE_FIELDS, AgentOptions, given_fields
+from .output import AsksForData
 from .protocols import Model
 from .session import AgentSession, Prompt
 from .sync import run_sync
-from .tools import Tool, ToolRegistry
+from .tools import Tool, ToolRegistry, class_tools
 from .types import AgentResponse, ContextTruncated, Event, ResultMessage, TextDelta, text_of
-from .wiring import wired
+from .wiring import voted, wired
 
 _MODEL_FIELDS = ROUTE_FIELDS | {
     "door", "fallback_models", "litellm_kwargs", "retry_on_error", "max_retries", "retry_delay", "max_retry_wait",
-    "context_window_size", "context_window",
+    "resume_broken_answers",
+    "context_window_size", "context_window", "tool_mode", "record", "replay", "response_cache_ttl_s",
 }  # fmt: skip
 
 
-class Agent:
+class Agent(AsksForData):
     """An agent on any model: `Agent("ollama/qwen3")`, `Agent("my-model", base_url="…/v1")`, `Agent("auto")`.
 
     A domain agent is a subclass. Points to override, all without I/O in `__init__`:
         build_system_prompt()      the instructions
         build_tools()              the tools
         check_response(response)   accept an answer, or say what is wrong with it
+        parse_output(text, output) read structured output that is not JSON
         make_model(route, options) another way to the model
 
     Args:
@@ -82,8 +87,11 @@ class Agent:
         self._made: WeakSet[Any] = WeakSet()  # every model this agent has made
         self._learned: dict[str, Any] = {}  # of tokenizers, by all conversations
         self._sessions: dict[str, AgentSession] = {}
+        self._keeper = Keeper()
+        self._summary_models: dict[str, Model] = {}
         level = self.options.log_level if self.options.enable_logging else None
-        self._log = LogObserver(level, has_metrics=self.options.enable_metrics)
+        observer = JsonLogObserver if self.options.log_format == "json" else LogObserver
+        self._log = observer(level, has_metrics=self.options.enable_metrics)
 
     # -------------------------------------------------------------- points to override
 
@@ -105,7 +113,12 @@ class Agent:
             assert route.base_url is not None
             headers = {"OpenAI-Organization": route.organization} if route.organization else {}
             return DirectModel(
-                route.model, route.base_url, provider=route.provider, api_key=route.api_key, headers=headers
+                route.model,
+                route.base_url,
+                provider=route.provider,
+                api_key=route.api_key,
+                headers=headers,
+                tool_mode=options.tool_mode,
             )
         from .models.litellm_wrapper import LiteLLMModel
 
@@ -118,6 +131,7 @@ class Agent:
             organization=route.organization,
             extra_params=options.litellm_kwargs,
             context_window=options.window_tokens,
+            tool_mode=options.tool_mode,
         )
 
     # -------------------------------------------------------------- asking
@@ -169,10 +183,48 @@ class Agent:
         return cast(AgentResponse, run_sync(self.query(prompt, **{"stream": False, **overrides}), name="query"))
 
     def create_session(self, session_id: str | None = None, **_: Any) -> AgentSession:
-        """A conversation that remembers. Works with and without `await`."""
+        """A conversation that remembers, also after a restart (`resume`). Works with and without `await`.
+
+        With the id of a session that the store knows, the first prompt goes on with it.
+
+        Raises:
+            SessionBusyError: an open session of this agent has this id.
+        """
+        if session_id in self._sessions:
+            text = f"session {session_id} is open already: use it, or close() it first"
+            raise SessionBusyError(text, session_id=session_id)
         session = AgentSession(self, session_id)
+        session.is_conversation = True
         self._sessions[session.session_id] = session
         return session
+
+    @property
+    def memory(self) -> Any:
+        """The store of this agent's sessions (a MemoryStore unless the option `store` gives another)."""
+        return self._keeper.store_of(self.options)
+
+    async def resume(self, session_id: str) -> AgentSession:
+        """The session as the store has it, whatever process wrote it; `is_unfinished` tells whether a run was killed.
+
+        Raises:
+            SessionNotFoundError: the store does not know it.
+        """
+        if (known := self._sessions.get(session_id)) is not None:
+            return known
+        session = self.create_session(session_id)
+        if not await session.load(self.memory):
+            self.forget(session)
+            text = f"there is no session {session_id!r} in {self.memory}; see list_sessions()"
+            raise SessionNotFoundError(text, session_id=session_id)
+        return session
+
+    async def list_sessions(self, **filters: Any) -> list[dict[str, Any]]:
+        """Kept sessions, newest first; filters: limit, offset, tag, search (see MemoryStore.list_sessions)."""
+        return cast("list[dict[str, Any]]", await self.memory.list_sessions(**filters))
+
+    async def stats(self, session_id: str | None = None, group_by: str | None = None) -> Any:
+        """The ledger: model calls, tokens, cost of all kept sessions or of one (see MemoryStore.usage)."""
+        return await self.memory.usage(session_id, group_by=group_by)
 
     def register_tool(self, tool: Tool | Any, *, replace: bool = False) -> Tool:
         """Give the agent one more tool (a Tool or a plain function); returns the Tool.
@@ -187,7 +239,7 @@ class Agent:
     @property
     def tools(self) -> ToolRegistry:
         if self._registry is None:
-            self._registry = ToolRegistry(self.build_tools())
+            self._registry = ToolRegistry(self.build_tools(), find=class_tools(self))
         return self._registry
 
     def forget(self, session: AgentSession) -> None:
@@ -202,6 +254,8 @@ class Agent:
             await session.close()
         for model in list(self._made):
             await model.aclose()
+        await keep_learned(self._learned, is_last=True)
+        await self._keeper.close()
 
     async def __aenter__(self) -> Agent:
         return self
@@ -244,30 +298,55 @@ class Agent:
             chain = self._chain(self.options, self._own_model)
             base = self._base = wired(self.options, chain, self.tools, self.build_system_prompt())
         if not overrides:
-            model = fitted_chain(base.model, session.fitted, self.options.fitting(), self._learned)
-            return replace(base, session_id=session.session_id, model=model)
+            model = self._for_session(base.model, self.options, session)
+            store = await self._keeper.for_run(self.options, is_conversation=session.is_conversation)
+            return replace(base, session_id=session.session_id, model=model, store=store)
         extra = {k: v for k, v in overrides.items() if k in SAMPLING_PARAMS and k not in AgentOptions.model_fields}
         options = self.options.replace(**{k: v for k, v in overrides.items() if k not in extra})
         model = base.model
         if overrides.keys() & _MODEL_FIELDS:
             moved = {name: value for name, value in overrides.items() if name in ROUTE_FIELDS}
             model = self._chain(options, None if "model" in overrides else self._own_model, moved)
-        tools = ToolRegistry(options.tools) if "tools" in overrides else self.tools
+        tools = ToolRegistry(options.tools, find=class_tools(self)) if "tools" in overrides else self.tools
         prompt = options.system_prompt if "system_prompt" in overrides else text_of(base.system) if base.system else ""
         run = wired(options, model, tools, prompt)
-        model = fitted_chain(model, session.fitted, options.fitting(), self._learned)
-        return replace(run, session_id=session.session_id, model=model, params={**run.params, **extra})
+        model = self._for_session(model, options, session)
+        store = await self._keeper.for_run(options, is_conversation=session.is_conversation)
+        return replace(run, session_id=session.session_id, model=model, params={**run.params, **extra}, store=store)
+
+    def _for_session(self, chain: Model, options: AgentOptions, session: AgentSession) -> Model:
+        """The chain, each model fitted to its window for this conversation."""
+        summary = session.context_summary
+        how, writer = options.fitting(), self._summary_model(options)
+        model = fitted_chain(chain, session.fitted, how, self._learned, summary_model=writer, summary=summary)
+        return voted(model, options.vote)
+
+    def _summary_model(self, options: AgentOptions) -> Model | None:
+        if options.summary_model is None:
+            return None
+        known = self._summary_models.get(str(options.summary_model))
+        if known is None:
+            main = options.route()
+            (route,) = config.fallback_routes([options.summary_model], main, door=options.door)
+            known = self.make_model(route, options)
+            self._made.add(known)
+            known = self._summary_models[str(options.summary_model)] = self._keeper.around([known], options)[0]
+        return known
 
     def _chain(self, options: AgentOptions, own: Model | None, moved: Mapping[str, Any] | None = None) -> FallbackModel:
         """The model and its fallbacks, with retry. A model `moved` to another place never gets the agent's own key."""
         policy = RetryPolicy(
-            options.max_retries if options.retry_on_error else 0, options.retry_delay, 30.0, options.max_retry_wait
+            options.max_retries if options.retry_on_error else 0,
+            options.retry_delay,
+            30.0,
+            options.max_retry_wait,
+            options.resume_broken_answers,
         )
         if own is not None:
             named = [entry if isinstance(entry, dict) else {"model": entry} for entry in options.fallback_models]
             others = [self.make_model(config.route(door=options.door, **one), options) for one in named]
             self._made.update([own, *others])
-            return FallbackModel([own, *others], policy)
+            return FallbackModel(self._keeper.around([own, *others], options), policy)
         main = options.route()
         if moved and self._own_model is None:
             (main,) = config.fallback_routes(
@@ -276,7 +355,7 @@ class Agent:
         routes = [main, *config.fallback_routes(options.fallback_models, main, door=options.door)]
         models = [self.make_model(route, options) for route in routes]
         self._made.update(models)
-        return FallbackModel(models, policy)
+        return FallbackModel(self._keeper.around(models, options), policy)
 
     def _session(self, session_id: str | None) -> AgentSession:
         if session_id is None:

@@ -1,138 +1,148 @@
-"""One tool_use in, one tool_result out: find, check, ask, run, report. Nothing is left unanswered, whatever happens."""
+"""One tool_use in, one tool_result out: find, validate, hooks, permission, run, cap, report. None stays unanswered."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import asdict, dataclass, field, is_dataclass
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+from functools import partial
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
-from .errors import ToolError, ToolExecutionError, ToolInputError, ToolTimeoutError
-from .hooks import HOOK_POST_TOOL_USE, HOOK_PRE_TOOL_USE, Hooks, PostToolUseEvent, PreToolUseEvent, decide
-from .models.wire import to_wire
-from .tools import Tool, ToolRegistry
-from .types import Message, ToolCompleted, ToolResultBlock, ToolStarted, ToolUseBlock, ToolUseError
+from .errors import HookAbortedError, LoopDetectedError, ToolError, ToolExecutionError
+from .hooks import HookContext, HookDecision, Hooks
+from .permissions import PermissionContext, Permissions, permit
+from .tools import Tool, ToolContext, ToolRegistry
+from .tools.hooking import after_tool, before_tool, ended_by, with_context
+from .tools.outbox import Call, Outbox, batches
+from .tools.refusals import explained, found
+from .tools.repeats import loop_detected, repeated
+from .tools.running import render, run_tool
+from .types import Message, ToolCompleted, ToolEvent, ToolResultBlock, ToolSpec, ToolStarted, ToolUseBlock
+
+__all__ = ["Dispatch", "render"]
+
+Put: TypeAlias = Callable[[ToolEvent], None]
+
+
+class Waiting(Exception):
+    """A call waits for an approval."""
+
+
+class _Turn(NamedTuple):
+    history: Sequence[Message]
+    repeats: dict[str, int]
+    slots: asyncio.Semaphore
+    where: HookContext
 
 
 @dataclass(frozen=True, slots=True)
 class Dispatch:
-    """Answers the tool calls of one turn. `timeout_s` holds where a tool sets none (None: no limit)."""
+    """Answers the tool calls of one turn. Limits hold where a tool sets none of its own (None: no limit)."""
 
     registry: ToolRegistry
     hooks: Hooks = field(default_factory=dict)
     timeout_s: float | None = 300.0
     is_parallel: bool = True
+    max_parallel: int = 8
+    max_result_tokens: int | None = None
+    cwd: str | None = None
+    permissions: Permissions | None = None
 
     async def answer(
-        self, calls: Sequence[ToolUseBlock | ToolUseError], history: Sequence[Message]
-    ) -> AsyncIterator[ToolStarted | ToolCompleted]:
+        self, calls: Sequence[Call], history: Sequence[Message], session_id: str = ""
+    ) -> AsyncIterator[ToolEvent]:
         """Run the calls, side by side where allowed; each completion comes when it happens."""
-        for batch in self._batches(calls):
+        repeats, slots = repeated(calls, history, self.registry), asyncio.Semaphore(self.max_parallel)
+        turn = _Turn(history, repeats, slots, self._where(session_id))
+        for batch in batches(calls, self.registry, is_parallel=self.is_parallel):
             for call in batch:
                 if isinstance(call, ToolUseBlock):
                     yield ToolStarted(call)
-            if len(batch) == 1:
-                yield await self._one(batch[0], history)
-                continue
-            tasks = [asyncio.ensure_future(self._one(call, history)) for call in batch]
-            try:
-                pending = set(tasks)
-                while pending:
-                    done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-                    for task in done:
-                        yield task.result()
-            finally:
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
+            box: Outbox[ToolEvent] = Outbox()
+            tasks = [asyncio.ensure_future(self._one(call, turn, box.put)) for call in batch]
+            async with aclosing(box.until_done(tasks)) as events:  # type: ignore[type-var]
+                async for event in events:
+                    yield event
 
-    def refuse(self, calls: Sequence[ToolUseBlock | ToolUseError], reason: str) -> list[ToolCompleted]:
+    def refuse(self, calls: Sequence[Call], reason: str) -> list[ToolCompleted]:
         """Answer every call with the reason why it did not run."""
-        return [_refused(call, reason) for call in calls]
+        return [ToolCompleted(call.name, ToolResultBlock(call.id, reason, True)) for call in calls]
 
-    def _batches(self, calls: Sequence[ToolUseBlock | ToolUseError]) -> list[list[ToolUseBlock | ToolUseError]]:
-        batches: list[list[ToolUseBlock | ToolUseError]] = []
-        was_alone = True
-        for call in calls:
-            alone = not self.is_parallel or (call.name in self.registry and not self.registry.get(call.name).parallel)
-            if alone or was_alone:
-                batches.append([call])
-            else:
-                batches[-1].append(call)
-            was_alone = alone
-        return batches
+    def looping(self, calls: Sequence[Call], history: Sequence[Message]) -> LoopDetectedError | None:
+        """The error that ends the run: the model was told that it repeats itself, and goes on. None: run them."""
+        return loop_detected(calls, history, self.registry)
 
-    async def _one(self, call: ToolUseBlock | ToolUseError, history: Sequence[Message]) -> ToolCompleted:
-        if isinstance(call, ToolUseError):
-            return _refused(call, self._explain(call.name, call.error))
-        started = perf_counter()
-        arguments, refusal = call.input, None
-        if self.hooks.get(HOOK_PRE_TOOL_USE):
-            arguments, refusal = await self.ask_hooks(call, history)
-        data: Any = None
-        if refusal is not None:
-            return _refused(call, refusal)
+    def offered(self, history: Sequence[Message]) -> tuple[ToolSpec, ...]:
+        """The tools that may be called now."""
+        return self.registry.specs(history)
+
+    def with_tools(self, more: Iterable[Tool]) -> Dispatch:
+        """The same with tools that a tool has handed out."""
+        return replace(self, registry=self.registry.extended(more))
+
+    async def ask_hooks(
+        self, call: ToolUseBlock, history: Sequence[Message], session_id: str = "", put: Put | None = None
+    ) -> tuple[dict[str, Any], str | None]:
+        """The arguments after hooks and permissions, and why the call may not run (None: it may)."""
+        tool = self.registry.get(call.name) if call.name in self.registry else None
+        turn = _Turn(history, {}, asyncio.Semaphore(1), self._where(session_id))
         try:
-            tool = self.registry.get(call.name)
-            data = await self._run(tool, arguments)
-            content, is_error = render(data), False
-        except ToolInputError as error:
-            content, is_error = self._explain(call.name, str(error)), True
-        except ToolError as error:
-            content, is_error = f"Error: {error}", True
-        except Exception as error:  # the tool's own: told to the model, which may do better
-            content, is_error = f"Error: {type(error).__name__}: {error}", True
-        done = ToolCompleted(call.name, ToolResultBlock(call.id, content, is_error), perf_counter() - started, data)
-        if self.hooks.get(HOOK_POST_TOOL_USE):
-            shown = content if data is None else data
-            event = PostToolUseEvent(call.name, arguments, shown, call.id, to_wire(history))
-            await decide(self.hooks, HOOK_POST_TOOL_USE, event)
-        return done
+            asked, _ = await self._admitted(tool, call, turn, put or (lambda _: None))
+        except Waiting:
+            return call.input, "Not run: it waits for an approval"
+        except ToolError as problem:
+            return call.input, str(problem)
+        return asked.input, None
 
-    async def ask_hooks(self, call: ToolUseBlock, history: Sequence[Message]) -> tuple[dict[str, Any], str | None]:
-        """The arguments after the PreToolUse hooks, and why the call may not run (None: it may)."""
-        event = PreToolUseEvent(call.name, dict(call.input), call.id, to_wire(history))
-        decision = await decide(self.hooks, HOOK_PRE_TOOL_USE, event)
-        if decision is None:
-            return call.input, None
-        if not decision.continue_:
-            return call.input, f"Not run: {decision.reason or 'a hook refused it'}"
-        return (call.input if decision.modified_input is None else decision.modified_input), None
+    async def _one(self, call: Call, turn: _Turn, put: Put) -> None:
+        async with turn.slots:
+            started = perf_counter()
+            try:
+                tool, asked = found(self.registry, call, turn.history, turn.repeats)
+                asked, decision = await self._admitted(tool, asked, turn, put)
+                context = partial(ToolContext, tool.name, turn.where.session_id, self.cwd, call.id, put)
+                limits = self.timeout_s, self.max_result_tokens, self.registry.kept
+                outcome = with_context(await run_tool(tool, asked.input, context, *limits), decision)
+            except Waiting:  # somebody else will say whether it may run; it stays open
+                return
+            except (ToolError, HookAbortedError) as problem:  # nothing ran
+                put(*self.refuse([call], explained(self.registry, call.name, problem)))
+                if isinstance(problem, HookAbortedError):
+                    raise
+                return
+            try:
+                outcome = await after_tool(self.hooks, asked, outcome, turn.history, turn.where)
+            finally:  # whatever the hooks do: the tool has run
+                result = ToolResultBlock(call.id, outcome.content, outcome.is_error)
+                duration_s, new_tools = perf_counter() - started, outcome.new_tools
+                put(ToolCompleted(call.name, result, duration_s, outcome.data, outcome.ends_run, new_tools))
 
-    async def _run(self, tool: Tool, arguments: dict[str, Any]) -> Any:
-        timeout_s = tool.timeout if tool.timeout is not None else self.timeout_s
-        started = perf_counter()
-        try:
-            return await asyncio.wait_for(tool.run(arguments), timeout_s)
-        except asyncio.TimeoutError as error:
-            if timeout_s is None or str(error) or perf_counter() - started < timeout_s:  # the tool's own, not ours
-                raise ToolExecutionError(f"{type(error).__name__}: {error}", tool_name=tool.name) from None
-            raise ToolTimeoutError(f"{tool.name} took longer than {timeout_s:g} s", tool_name=tool.name) from None
+    async def _admitted(
+        self, tool: Tool | None, call: ToolUseBlock, turn: _Turn, put: Put
+    ) -> tuple[ToolUseBlock, HookDecision | None]:
+        """Ask the hooks, then the permissions; either may change the arguments."""
+        asked, told = call, await before_tool(self.hooks, call, turn.history, turn.where)
+        if told is not None and told.modified_input is not None:
+            asked = replace(call, input=told.modified_input)
+        policy = self.permissions or (Permissions(cwd=self.cwd) if tool and tool.needs_permission else None)
+        if told is not None or policy is not None:
+            decision = await permit(policy, asked, PermissionContext(tool, turn.where.session_id, told))
+            if decision is not None:
+                put(decision.event(call))
+                if decision.kind == "ask":
+                    raise Waiting
+                if decision.interrupt and not decision.allowed:
+                    raise ended_by(decision)
+                if not decision.allowed:
+                    raise ToolExecutionError(f"Not run: {decision.reason}")
+                if decision.updated_input is not None:
+                    asked = replace(call, input=decision.updated_input)
+        if asked is not call and tool is not None:
+            tool.validate(asked.input)
+        return asked, told
 
-    def _explain(self, name: str, problem: str) -> str:
-        """What was wrong, for the model: nothing ran, and this is what the tool takes."""
-        schema = ""
-        if name in self.registry:
-            schema = (
-                f" {name} takes this JSON Schema: {json.dumps(self.registry.get(name).parameters, ensure_ascii=False)}"
-            )
-        return f"Error: {problem}. Nothing was run.{schema} Call it again with valid arguments."
-
-
-def _refused(call: ToolUseBlock | ToolUseError, reason: str) -> ToolCompleted:
-    return ToolCompleted(call.name, ToolResultBlock(call.id, reason, True))
-
-
-def render(data: Any) -> str:
-    """A tool's result as the model reads it: text as it is, everything else as JSON."""
-    if isinstance(data, str):
-        return data
-    if data is None:
-        return "(done; no output)"
-    if hasattr(data, "model_dump"):
-        data = data.model_dump(mode="json")
-    elif is_dataclass(data) and not isinstance(data, type):
-        data = asdict(data)
-    return json.dumps(data, ensure_ascii=False, default=str)
+    def _where(self, session_id: str) -> HookContext:
+        mode = self.permissions.mode if self.permissions else "default"
+        return HookContext(session_id, self.cwd or "", str(getattr(mode, "value", mode)))

@@ -6,9 +6,9 @@ AnyAgentError
 ├── MissingExtraError         an optional package is needed: says the pip line          (also an ImportError)
 ├── ProviderError             the way to a model: provider, model, base_url, status
 │   ├── ServerUnreachableError    nobody answers there (refused, DNS, TLS)              retried once
-│   ├── ProviderTimeoutError      the server stayed silent too long                     retried
+│   ├── ProviderTimeoutError      the server stayed silent too long                     retried if undelivered
 │   ├── ServerError               5xx without a better reason                           retried
-│   ├── ModelLoadingError         503 while the model loads                             retried
+│   ├── ModelLoadingError         the model is loading for longer than was waited
 │   ├── RateLimitError            429; retry_after_s                                    retried
 │   ├── StreamInterruptedError    the stream ended without its end                      retried if undelivered
 │   ├── InvalidResponseError      HTML, broken JSON, no choices                         retried once
@@ -23,12 +23,14 @@ AnyAgentError
 │   ├── RequestRejectedError      any other 4xx, or a template that cannot render the request
 │   └── AllModelsFailedError      the model and all its fallbacks failed: attempts
 ├── ToolError
-│   ├── ToolNotFoundError · ToolInputError · ToolExecutionError · ToolTimeoutError
+│   ├── ToolNotFoundError · ToolInputError · ToolExecutionError · ToolTimeoutError · ToolUnavailableError
 ├── OutputError               no valid structured output: text, reasons
 ├── SessionError
-│   └── SessionBusyError · SessionClosedError · InterruptedRunError
+│   └── SessionBusyError · SessionFencedError · SessionNotFoundError · SessionClosedError ·
+│       InterruptedRunError · ApprovalPendingError
 ├── LimitError                a limit the user set was reached: limit, value
 │   └── MaxTurnsError · LoopDetectedError · BudgetExceededError
+├── TapeMismatchError         a replayed run asks something else than the recorded one: call_number, difference
 ├── HookAbortedError          a hook refused the prompt                                 (also a RuntimeError)
 └── MemoryStoreError
 """
@@ -105,7 +107,7 @@ class ProviderError(AnyAgentError):
         "attempts",
     )
     is_retryable_by_kind: ClassVar[bool] = False
-    retry_limit: ClassVar[int | None] = None  # at most so many retries, whatever max_retries says
+    retry_limit: int | None = None  # at most so many retries, whatever max_retries says
 
     provider: str | None
     model: str | None
@@ -134,7 +136,7 @@ class ServerUnreachableError(ProviderError):
 
 
 class ProviderTimeoutError(ProviderError):
-    """The server stayed silent for longer than `timeout` seconds."""
+    """The server stayed silent for longer than `first_token_timeout_s` or `gap_timeout_s` seconds."""
 
     is_retryable_by_kind = True
 
@@ -146,7 +148,7 @@ class ServerError(ProviderError):
 
 
 class ModelLoadingError(ServerError):
-    """The server is loading the model; wait."""
+    """The server is loading the model. A 503 that says so is waited for; this is raised when it takes too long."""
 
 
 class RateLimitError(ProviderError):
@@ -249,6 +251,10 @@ class ToolTimeoutError(ToolExecutionError):
     """The tool ran longer than its timeout."""
 
 
+class ToolUnavailableError(ToolExecutionError):
+    """The tool could not begin: nothing was done, so the same call may be tried again. Tools raise it."""
+
+
 class OutputError(AnyAgentError):
     """No valid structured output. `text` is what the model said, `reasons` why it does not fit."""
 
@@ -263,7 +269,21 @@ class SessionError(AnyAgentError):
 
 
 class SessionBusyError(SessionError):
-    """Another run of the same session is going on."""
+    """Another run of the same session is going on; `holder` names it where a store knows."""
+
+    FIELDS: ClassVar[tuple[str, ...]] = ("session_id", "holder")
+    holder: str | None
+
+
+class SessionFencedError(SessionError):
+    """Somebody else took the session over; nothing was written. Resume it to go on."""
+
+    FIELDS: ClassVar[tuple[str, ...]] = ("session_id", "holder")
+    holder: str | None
+
+
+class SessionNotFoundError(SessionError):
+    """No kept session has this id."""
 
 
 class SessionClosedError(SessionError):
@@ -287,11 +307,26 @@ class MaxTurnsError(LimitError):
 
 
 class LoopDetectedError(LimitError):
-    """The model repeats the same call."""
+    """The model repeats the same call, though it was told: `tool_name`, `arguments`, `count` (calls since the user)."""
+
+    FIELDS: ClassVar[tuple[str, ...]] = (*LimitError.FIELDS, "tool_name", "arguments", "count")
 
 
 class BudgetExceededError(LimitError):
     """The budget in tokens, seconds or USD is used up."""
+
+
+class ApprovalPendingError(SessionError):
+    """Tool calls wait for somebody's approval; answer them, then `receive()` goes on. `approval_ids` names them."""
+
+    FIELDS: ClassVar[tuple[str, ...]] = ("session_id", "approval_ids")
+    approval_ids: tuple[str, ...] | None
+
+
+class TapeMismatchError(AnyAgentError):
+    """A replayed run asks something that is not on the tape: `path`, `call_number`, `difference` (the first one)."""
+
+    FIELDS: ClassVar[tuple[str, ...]] = ("path", "call_number", "difference")
 
 
 class HookAbortedError(AnyAgentError, RuntimeError):
@@ -301,7 +336,15 @@ class HookAbortedError(AnyAgentError, RuntimeError):
 
 
 class MemoryStoreError(AnyAgentError):
-    """The store of sessions and memory failed."""
+    """The store of sessions and memory failed; the message says what to do next.
+
+    Attributes: path (the file or server), reason (locked, corrupt, read_only, disk_full, io, newer_schema,
+    foreign_file, unavailable).
+    """
+
+    FIELDS: ClassVar[tuple[str, ...]] = ("path", "reason")
+    path: str | None
+    reason: str | None
 
 
 # Names of the seeds; they shadow well-known names, so they stay out of __all__.

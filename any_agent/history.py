@@ -6,7 +6,16 @@ from collections.abc import Sequence
 
 from .errors import InvalidInputError
 from .models.wire import NO_RESULT
-from .types import AssistantMessage, Message, TextBlock, ToolMessage, ToolResultBlock, ToolUseBlock, ToolUseError
+from .types import (
+    AssistantMessage,
+    Message,
+    TextBlock,
+    ToolMessage,
+    ToolResultBlock,
+    ToolUseBlock,
+    ToolUseError,
+    UserMessage,
+)
 
 
 class History:
@@ -37,6 +46,16 @@ class History:
         self._results[result.tool_use_id] = result
 
     @property
+    def known_results(self) -> dict[str, ToolResultBlock]:
+        """Results there are for open calls, by call id."""
+        return dict(self._results)
+
+    @property
+    def is_unfinished(self) -> bool:
+        """The last turn was cut: what the user said has no answer, or calls have no result."""
+        return bool(self.messages) and (isinstance(self.messages[-1], UserMessage) or bool(self.open_calls()))
+
+    @property
     def missing_results(self) -> list[str]:
         """Ids of open calls that nobody has answered."""
         return [call_id for call_id in self.open_calls() if call_id not in self._results]
@@ -49,6 +68,10 @@ class History:
     @property
     def ends_in_results(self) -> bool:
         return bool(self.messages) and isinstance(self.messages[-1], ToolMessage)
+
+    def keep_results(self, finished: Sequence[ToolResultBlock]) -> None:
+        """Keep results for open calls while others still wait for theirs."""
+        self._results.update({result.tool_use_id: result for result in finished})
 
     def close_calls(self, finished: Sequence[ToolResultBlock] = ()) -> None:
         """Answer the open calls with the results there are; the others are told that there is none."""

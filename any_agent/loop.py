@@ -2,35 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .dispatch import Dispatch
-from .errors import LimitError, MaxTurnsError
-from .models.streaming import Fold
+from .errors import LimitError, ProviderError
 from .protocols import Model
+from .tally import Tally
 from .types import (
     AssistantMessage,
-    Attempt,
     Event,
     Message,
     ModelRequest,
-    ResultMessage,
     StreamEnd,
     SystemMessage,
     TextDelta,
     ThinkingDelta,
-    Timings,
     ToolCallDelta,
     ToolCompleted,
     ToolMessage,
+    ToolResultBlock,
     ToolSpec,
-    Usage,
-    text_of,
+    UserMessage,
 )
+
+if TYPE_CHECKING:
+    from .output import Asked, Wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,131 +40,96 @@ class Run:
     dispatch: Dispatch
     system: SystemMessage | None = None
     tools: tuple[ToolSpec, ...] = ()
+    has_moving_tools: bool = False  # some are offered at times only, so they are asked for before each turn
     tool_choice: Any = None
     params: Mapping[str, Any] = field(default_factory=dict)
     extra_body: Mapping[str, Any] = field(default_factory=dict)
-    timeout_s: float | None = 300.0
+    limits: Mapping[str, Any] = field(default_factory=dict)  # of silence, by their names in ModelRequest
     max_turns: int | None = None
     max_tool_iterations: int = 10
     executes_tools: bool = True
     session_id: str = ""
+    known: Mapping[str, ToolResultBlock] = field(default_factory=dict)  # results of calls that a killed run left open
+    guard: Callable[[], Awaitable[LimitError | None]] | None = None  # asked before each call: may it still be paid?
+    may_stop: Callable[..., Awaitable[str | None]] | None = None  # asked when the model has finished; a text: go on
+    inbox: list[UserMessage] = field(default_factory=list)  # said while the run goes on; taken before the next call
+    budget: Mapping[str, float] = field(default_factory=dict)  # of the session: cost_usd, tokens, seconds
+    store: Any = None  # where the session is kept; None: nowhere
+    logs_interactions: bool = True
+    recalls_results: bool = False  # the model may read what was left out of tool results
+    wanted: Wanted | None = None  # structured output; `output` is this run's try to get it
+    output: Asked | None = None
+    waits_for_approvals: bool = False  # a call that nobody here may allow stays open, and the run ends
 
     def request(self, messages: Sequence[Message], turn: int) -> ModelRequest:
         """The question of one turn; a forced tool choice holds for the first turn only, or the run would never end."""
         is_first = turn == 1 and not (messages and isinstance(messages[-1], ToolMessage))
         choice = self.tool_choice if is_first or self.tool_choice == "none" else None
-        return ModelRequest(messages, self.tools, choice, self.params, self.extra_body, self.timeout_s)
+        tools = self.dispatch.offered(messages) if self.has_moving_tools else self.tools
+        request = ModelRequest(messages, tools, choice, self.params, self.extra_body, **self.limits)
+        return request if self.output is None else self.output.fitted(request)
+
+    def queued(self) -> list[UserMessage]:
+        taken = list(self.inbox)
+        self.inbox.clear()
+        return taken
 
 
 async def run_turns(run: Run, history: Sequence[Message]) -> AsyncIterator[Event]:
     """Ask the model, run its tools, ask again, until it calls none. Ends in exactly one ResultMessage.
 
-    The loop goes on if and only if tool calls came back; `finish_reason` is a diagnosis, never a switch.
+    The loop goes on if and only if tool calls came back; `finish_reason` is a diagnosis, never a switch. A history that
+    ends in calls goes on with them: a run that was killed is taken up there.
     """
     messages: list[Message] = [run.system, *history] if run.system else list(history)
-    tally = _Tally(run)
+    tally = Tally(run)
+    calls = messages[-1].tool_calls if messages and isinstance(messages[-1], AssistantMessage) else ()
     error: Exception | None = None
     try:
         while True:
-            fold = tally.new_turn()
-            async with aclosing(run.model.stream(run.request(messages, tally.turns))) as deltas:  # type: ignore[type-var]
-                async for delta in deltas:
-                    fold.add(delta)
-                    kind = delta.__class__
-                    if kind is ToolCallDelta or kind is StreamEnd:
-                        continue
-                    if tally.first_token_s is None and (kind is TextDelta or kind is ThinkingDelta):
-                        tally.heard()
-                    yield delta  # type: ignore[misc]
-            message = tally.end_turn(fold)
-            messages.append(message)
-            yield message
-            calls = message.tool_calls
-            if not calls or not run.executes_tools:
+            if not calls:
+                if run.guard is not None and (error := await run.guard()) is not None:
+                    break
+                fold = tally.new_turn()
+                try:
+                    async with aclosing(run.model.stream(tally.request(messages))) as deltas:  # type: ignore[type-var]
+                        async for delta in deltas:
+                            fold.add(delta)
+                            kind = delta.__class__
+                            if tally.first_token_s is None and (kind is TextDelta or kind is ThinkingDelta):
+                                tally.heard()
+                            if kind is not ToolCallDelta and kind is not StreamEnd:
+                                yield delta  # type: ignore[misc]
+                except ProviderError as refusal:
+                    tally.goes_without_schema(refusal)
+                    continue
+                message = tally.end_turn(fold)
+                messages.append(message)
+                yield message
+                calls = message.tool_calls
+            if calls and run.executes_tools:
+                if (error := tally.refusal(calls, messages)) is None:
+                    new = [call for call in calls if call.id not in run.known] if run.known else calls
+                    async with aclosing(tally.answering(new, messages)) as events:
+                        async for event in events:
+                            if isinstance(event, ToolCompleted):
+                                tally.ran(event)
+                            yield event
+                if error is None and (error := tally.waiting(calls)) is not None:
+                    break
+                answers = tally.answers(calls)
+                messages.append(answers)
+                yield answers
+                if error is not None or (tally.is_over and not await tally.goes_on(messages)):
+                    for said in tally.last_words():
+                        yield said
+                    break
+            elif not (run.inbox or (not calls and await tally.goes_on(messages))) or tally.limit() is not None:
                 break
-            error = tally.limit()
-            results = []
-            if error is not None:
-                results = [outcome.result for outcome in run.dispatch.refuse(calls, f"Not run: {error}")]
-            else:
-                async with aclosing(run.dispatch.answer(calls, messages)) as events:  # type: ignore[type-var]
-                    async for event in events:
-                        if isinstance(event, ToolCompleted):
-                            results.append(event.result)
-                            tally.tools_s += event.duration_s
-                        yield event
-            by_id = {result.tool_use_id: result for result in results}
-            answers = ToolMessage(tuple([by_id[call.id] for call in calls]))
-            messages.append(answers)
-            yield answers
-            if error is not None:
-                break
+            calls = ()
+            for queued in run.queued():
+                messages.append(queued)
+                yield queued
     except Exception as caught:
         error = caught
-    yield tally.result(error)
-
-
-class _Tally:
-    """The numbers of one run."""
-
-    def __init__(self, run: Run) -> None:
-        self.run = run
-        self.turns = 0
-        self.tools_s = 0.0
-        self._model_s = 0.0
-        self._started = self._turn_started = perf_counter()
-        self.first_token_s: float | None = None
-        self._usage: Usage | None = None
-        self._cost_usd: float | None = 0.0
-        self._attempts: list[Attempt] = []
-        self._last: AssistantMessage | None = None
-        self._fold = Fold()
-
-    def new_turn(self) -> Fold:
-        self.turns += 1
-        self._turn_started = perf_counter()
-        self._fold = Fold()
-        return self._fold
-
-    def heard(self) -> None:
-        self.first_token_s = perf_counter() - self._started
-
-    def end_turn(self, fold: Fold) -> AssistantMessage:
-        self._last = message = fold.message()
-        self._model_s += perf_counter() - self._turn_started
-        if message.usage:
-            self._usage = self._usage + message.usage if self._usage else message.usage
-        known = message.cost_usd is not None and self._cost_usd is not None
-        self._cost_usd = self._cost_usd + message.cost_usd if known else None  # type: ignore[operator]
-        if fold.end:
-            self._attempts.extend(fold.end.attempts)
-        return message
-
-    def limit(self) -> LimitError | None:
-        run = self.run
-        if run.max_turns is not None and self.turns >= run.max_turns:
-            return MaxTurnsError(
-                f"max_turns={run.max_turns} reached before the model finished", limit="max_turns", value=run.max_turns
-            )
-        if self.turns > run.max_tool_iterations:
-            most = run.max_tool_iterations
-            return MaxTurnsError(
-                f"max_tool_iterations={most} reached before the model finished", limit="max_tool_iterations", value=most
-            )
-        return None
-
-    def result(self, error: Exception | None) -> ResultMessage:
-        last = self._last
-        attempts = tuple(self._attempts) + tuple(getattr(error, "attempts", ()))
-        return ResultMessage(
-            subtype="success" if error is None else "limit" if isinstance(error, LimitError) else "error",
-            result=text_of(last) if last else None,
-            session_id=self.run.session_id,
-            num_turns=self.turns,
-            usage=self._usage,
-            total_cost_usd=self._cost_usd if last else None,
-            stop_reason=last.finish_reason if last else None,
-            timings=Timings(perf_counter() - self._started, self._model_s, self.tools_s, self.first_token_s),
-            attempts=attempts,
-            error=error,
-        )
+    yield tally.result(error or (run.output.error if run.output else None))

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from difflib import get_close_matches
+from collections.abc import Callable, Mapping
+from math import inf
+from os import PathLike
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import ConfigDict, Field, ValidationError, field_validator
 
 from . import config
-from .errors import ConfigurationError
-from .hooks import HOOK_NAMES, HookHandler
+from .config.wrong_options import option_error
+from .hooks import normalised
+from .output import OutputOptions
+from .permissions import PermissionMode, Rule
 from .types import ContextStrategy, ToolChoice
 
 ROUTE_FIELDS = frozenset({"model", "provider", "base_url", "api_base", "api_key", "api_version", "organization"})
+# Three lost packets and a slow name server take less; an address where nobody answers is told soon.
+CONNECT_TIMEOUT_S = 10.0
+# Ollama gives a model five minutes to load, then a long prompt is read; clouds' own clients wait as long.
+FIRST_TOKEN_TIMEOUT_S = 600.0
 # Options that are sampling parameters on the wire, under the same name.
 SAMPLING = (
     "temperature",
@@ -25,9 +32,10 @@ SAMPLING = (
     "stop",
     "response_format",
 )
+_TWO_SPELLINGS = (("base_url", "api_base"), ("context_window_size", "context_window"), ("output_type", "output_format"))
 
 
-class AgentOptions(BaseModel):
+class AgentOptions(OutputOptions):
     """How an agent behaves. Takes the fields of every spelling the project promises; unknown names are refused.
 
     Raises:
@@ -97,18 +105,50 @@ class AgentOptions(BaseModel):
     """False: the calls of one turn run one after another, and the server is asked for one at a time."""
     auto_execute_tools: bool = True
     """False: the caller runs the tools and answers with `add_tool_result` (as `Client` and `query()` do)."""
+    tool_mode: Literal["auto", "native", "prompt"] = "auto"
+    """How tools are told: natively; as text in the `prompt`; `auto`: as text where the server takes no tools."""
     max_tool_iterations: int = Field(10, ge=0)
     """Rounds of tool calls one prompt may take; 0: no tool runs."""
     tool_timeout: float | None = Field(300.0, gt=0)
     """Seconds one tool call may take, where the tool sets no timeout of its own; None: no limit."""
+    max_parallel_tools: int = Field(8, ge=1)
+    """Tools of one turn that run at the same time; 1: one after another (the server may still ask for several)."""
+    max_result_tokens: int | None = Field(None, ge=1)
+    """Estimated tokens of a tool's result that the model is shown, where the tool sets none; None: all of it."""
+    vote: int = Field(1, ge=1)
+    """Answers asked for where tools may be called; the calls of the majority count, usage is of all. 1: off."""
     hooks: Mapping[str, list[Any]] = Field(default_factory=dict)
-    """Hook functions by event name (any_agent.hooks); {}: none."""
+    """Hook functions, or HookMatchers, by event name (`pre_tool_use` or `PreToolUse`); {}: none."""
     observers: list[Any] = Field(default_factory=list)
     """Objects with `on_event(event)`, or functions, that watch; []: none."""
 
+    # -- permissions
+    permission_mode: PermissionMode = PermissionMode.DEFAULT
+    """What holds where no rule speaks: default, accept-edits, plan, bypass, dont-ask; Claude's spellings too."""
+    allowed_tools: list[str] = Field(default_factory=list)
+    """Rules of calls that run without asking: `read_file`, `shell(git status:*)`, `write_file(./src/**)`; []: none."""
+    disallowed_tools: list[str] = Field(default_factory=list)
+    """Rules of calls that never run; they win over everything. []: none."""
+    ask_tools: list[str] = Field(default_factory=list)
+    """Rules of calls that somebody must allow each time; []: none."""
+    can_use_tool: Callable[..., Any] | None = None
+    """Function `(tool_name, input, context)` that is asked where no rule or mode allows a call; None: nobody is."""
+    pre_tool_hook: Callable[..., Any] | None = None
+    """Function `(tool_name, input)` asked before each call: says allow, deny or ask (ToolPermission). None: none."""
+    post_tool_hook: Callable[..., Any] | None = None
+    """Function `(tool_name, result)` told after every call; None: none."""
+
     # -- time and trouble
     timeout: float | None = Field(300.0, gt=0)
-    """Seconds the server may stay silent (a keep-alive comment counts as life); None: for ever."""
+    """Seconds the server may stay silent (a keep-alive comment counts as life); None: for ever. The next three refine
+    it."""
+    connect_timeout_s: float | None = Field(None, gt=0)
+    """Seconds to reach the server (name, connection, TLS); None: 10, or `timeout` if that is shorter."""
+    first_token_timeout_s: float | None = Field(None, gt=0)
+    """Seconds of silence before the first token, while the model loads, the request is queued and the prompt is read;
+    also how long a server may say that it is loading. None: `timeout` if you set it, else 600."""
+    gap_timeout_s: float | None = Field(None, gt=0)
+    """Seconds of silence within an answer; None: `timeout`."""
     retry_on_error: bool = True
     """False: no try is repeated; fallback models are still tried."""
     max_retries: int = Field(3, ge=0)
@@ -117,6 +157,8 @@ class AgentOptions(BaseModel):
     """Seconds before the first further try; doubled each time, with jitter; Retry-After wins. 0: at once."""
     max_retry_wait: float = Field(120.0, ge=0)
     """Seconds that all waits of one call may take together; 0: never wait."""
+    resume_broken_answers: bool = True
+    """An answer whose stream breaks is gone on with by the next try or model, nothing twice. False: it is an error."""
     fallback_models: list[str | dict[str, Any]] = Field(default_factory=list)
     """Models tried next: names, or dicts with model, provider, base_url, api_key; []: none."""
 
@@ -141,43 +183,92 @@ class AgentOptions(BaseModel):
     """False: the system prompt may be dropped when history is fitted."""
     max_history_messages: int | None = Field(None, ge=1)
     """Messages of history sent at most; None: as many as fit."""
+    summary_model: str | dict[str, Any] | None = None
+    """Model that writes the summaries of strategy summarize: a name, or a dict as in `fallback_models`; None: the
+    agent's own."""
+    recall_results: bool = False
+    """True: the model gets the tool `read_result`, which reads what was left out of a shortened tool result."""
+    keep_calibration: bool = True
+    """False: what is learned of a server's tokenizer (figures, its address and the model's name; no text) is not kept
+    on disk for the next run."""
 
-    # -- memory, logging, metrics
-    enable_memory: bool = False
-    """True: sessions are kept in the store at `memory_db_path`; False: nothing is written."""
+    # -- record and replay
+    record: Any = None
+    """File that all model calls are written to, secrets masked, for `replay` (or a Tape); None: not recorded."""
+    replay: Any = None
+    """File of recorded calls that answer instead of the models; nothing is sent anywhere. None: the models answer."""
+    response_cache_ttl_s: float | None = Field(None, gt=0)
+    """Seconds for which exactly the same request is answered from the store, at no cost; None: never."""
+
+    # -- memory, budgets, logging, metrics
+    enable_memory: bool = True
+    """Conversations are kept in the store; one-off queries only where this is given. False: nothing is written."""
     memory_db_path: str = "~/.any_agent/memory.db"
-    """File of the store; ':memory:': not on disk."""
+    """File of the store (in `ANY_AGENT_HOME` if that is set); ':memory:': not on disk."""
+    store: Any = None
+    """Another store than a file, e.g. a PostgresStore; None: the file `memory_db_path`."""
     log_interactions: bool = True
-    """False: the store keeps no prompts and answers (only with enable_memory)."""
+    """False: the store keeps no pairs of prompt and answer for search (the session's messages are kept)."""
+    approvals: Literal["deny", "wait"] = "deny"
+    """A call that needs a permission nobody here can give: `deny` it, or `wait`: the run ends with
+    ApprovalPendingError, the call stays in the store until somebody answers it, in any process."""
+    max_budget_usd: float | None = Field(None, gt=0)
+    """US dollars a session may cost; checked before each model call. None: no limit."""
+    max_budget_tokens: int | None = Field(None, gt=0)
+    """Tokens in and out that a session may take; checked before each model call. None: no limit."""
+    max_budget_seconds: float | None = Field(None, gt=0)
+    """Seconds of model calls that a session may take; checked before each model call. None: no limit."""
     enable_logging: bool = True
     """False: the logger `any_agent` stays silent."""
     log_level: str = "INFO"
     """Level of the logger `any_agent`: DEBUG, INFO, WARNING, ERROR."""
+    log_format: Literal["text", "json"] = "text"
+    """How the logger `any_agent` says what happens: `text` for people, or each line one `json` object."""
     enable_metrics: bool = False
     """True: numbers of each run are logged; False: none."""
     metrics_endpoint: str | None = None
     """Where metrics are sent; None: nowhere."""
     cwd: str | None = None
-    """Working folder of tools; None: the process's."""
+    """Working folder of tools (`ToolContext.cwd`, permission rules); None: the process's."""
 
     def __init__(self, **values: Any) -> None:
         try:
             super().__init__(**values)
         except ValidationError as error:
-            raise _explained(error, values) from None
+            raise option_error(error, values, AgentOptions.model_fields) from None
 
-    @field_validator("hooks")
+    @field_validator("hooks", mode="before")
     @classmethod
-    def _known_hooks(cls, hooks: Mapping[str, list[HookHandler]] | None) -> Mapping[str, list[HookHandler]]:
-        for name in hooks or {}:
-            if name not in HOOK_NAMES:
-                raise ValueError(f"no hook event is called {name!r}; allowed: {', '.join(HOOK_NAMES)}")
-        return hooks or {}
+    def _known_hooks(cls, hooks: Any) -> Any:
+        return normalised(hooks) if hooks is None or isinstance(hooks, Mapping) else hooks
 
-    @field_validator("hooks", "tools", "fallback_models", "litellm_kwargs", "extra_body", mode="before")
+    @field_validator("permission_mode", mode="before")
+    @classmethod
+    def _known_mode(cls, mode: Any) -> PermissionMode:
+        try:
+            return PermissionMode("default" if mode is None else mode)
+        except ValueError:
+            raise ValueError(f"allowed: {', '.join(one.value for one in PermissionMode)}") from None
+
+    @field_validator("allowed_tools", "disallowed_tools", "ask_tools")
+    @classmethod
+    def _known_rules(cls, rules: list[str]) -> list[str]:
+        return [Rule.parse(one).text for one in rules]
+
+    @field_validator(
+        *("tools", "fallback_models", "litellm_kwargs", "extra_body", "allowed_tools", "disallowed_tools", "ask_tools"),
+        mode="before",
+    )
     @classmethod
     def _none_is_empty(cls, value: Any, info: Any) -> Any:
-        return ({} if info.field_name in ("hooks", "litellm_kwargs", "extra_body") else []) if value is None else value
+        return ({} if info.field_name in ("litellm_kwargs", "extra_body") else []) if value is None else value
+
+    @field_validator("record", "replay")
+    @classmethod
+    def _as_tape(cls, given: Any) -> Any:
+        from .models.tape import Tape
+
+        return Tape(given) if isinstance(given, (str, PathLike)) else given
 
     @field_validator("log_level")
     @classmethod
@@ -196,7 +287,7 @@ class AgentOptions(BaseModel):
             ConfigurationError: a field is unknown or its value is not allowed.
         """
         given = given_fields(self)
-        for one, other in (("base_url", "api_base"), ("context_window_size", "context_window")):
+        for one, other in _TWO_SPELLINGS:
             if one in changes or other in changes:  # two spellings of one thing: the new one holds
                 given.pop(one, None)
                 given.pop(other, None)
@@ -224,6 +315,8 @@ class AgentOptions(BaseModel):
         options = self.with_files()
         if options.model != "auto":
             return options
+        if options.replay is not None:
+            return options.replace(**options.replay.first_place)
         from .models.servers import Address, addresses_here, resolve_auto
 
         places = [Address(self.address, api_key=self.api_key)] if self.address else addresses_here()
@@ -262,6 +355,16 @@ class AgentOptions(BaseModel):
             return {"type": "function", "function": {"name": choice}}
         return choice
 
+    def time_limits(self) -> dict[str, Any]:
+        """The limits of a server's silence in seconds, under their names in ModelRequest."""
+        silence_s = inf if self.timeout is None else self.timeout
+        generous_s = silence_s if "timeout" in self.model_fields_set else max(silence_s, FIRST_TOKEN_TIMEOUT_S)
+        return {
+            "timeout_s": self.gap_timeout_s or self.timeout,
+            "first_token_timeout_s": self.first_token_timeout_s or generous_s,
+            "connect_timeout_s": self.connect_timeout_s or min(CONNECT_TIMEOUT_S, silence_s),
+        }
+
     def fitting(self) -> dict[str, Any]:
         """How history is fitted to the window (arguments of `context.fitted`)."""
         return {
@@ -271,7 +374,18 @@ class AgentOptions(BaseModel):
             "preserve_system": self.preserve_system_prompt,
             "max_history_messages": self.max_history_messages,
             "on_truncation": self.on_truncation,
+            "recall_results": self.recall_results,
+            "keep_calibration": self.keep_calibration,
         }
+
+    def budget(self) -> dict[str, float]:
+        """The limits that were set: cost_usd, tokens, seconds."""
+        all_limits = {
+            "cost_usd": self.max_budget_usd,
+            "tokens": self.max_budget_tokens,
+            "seconds": self.max_budget_seconds,
+        }
+        return {name: float(most) for name, most in all_limits.items() if most is not None}
 
     def sampling(self) -> dict[str, Any]:
         """The sampling parameters the user set, by their wire name."""
@@ -283,20 +397,3 @@ def given_fields(options: AgentOptions | Mapping[str, Any] | None) -> dict[str, 
     if isinstance(options, AgentOptions):
         return {name: getattr(options, name) for name in options.model_fields_set}
     return dict(options or {})
-
-
-def _explained(error: ValidationError, values: Mapping[str, Any]) -> ConfigurationError:
-    first = error.errors(include_url=False)[0]
-    field = str(first["loc"][0]) if first["loc"] else "options"
-    value = values.get(field)
-    shown = "***" if "key" in field else repr(value)[:80]
-    if first["type"] == "extra_forbidden":
-        near = get_close_matches(field, AgentOptions.model_fields, 1, 0.6)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        return ConfigurationError(
-            f"there is no option {field!r}{hint}", field=field, value=value, allowed="see AgentOptions"
-        )
-    allowed = str(first["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
-    return ConfigurationError(
-        f"option {field}={shown} is not allowed: {allowed}", field=field, value=value, allowed=allowed
-    )

@@ -50,7 +50,7 @@ class PermissionPolicy(Protocol):
 
 
 class Observer(Protocol):
-    """Watches events; must not raise, must not block."""
+    """Watches events; must not raise, must not block. With `for_run(session)` it gives an observer for each run."""
 
     def on_event(self, event: Event) -> None: ...
 

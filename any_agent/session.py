@@ -6,34 +6,22 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Generator, Mapping, Sequence
 from contextlib import aclosing
-from copy import deepcopy
 from dataclasses import replace
-from time import time
-from typing import Any, Protocol
-from uuid import uuid4
+from typing import Any
 
-from .context import FittedModel
-from .dispatch import render
+from .conversation import Conversation, SessionHost
 from .errors import (
+    ApprovalPendingError,
     HookAbortedError,
     InterruptedRunError,
     InvalidInputError,
+    MemoryStoreError,
     OutputError,
-    SessionBusyError,
-    SessionClosedError,
+    SessionError,
 )
-from .history import History
-from .hooks import (
-    HOOK_POST_TOOL_USE,
-    HOOK_PRE_TOOL_USE,
-    HOOK_USER_PROMPT_SUBMIT,
-    Hooks,
-    PostToolUseEvent,
-    UserPromptSubmitEvent,
-    decide,
-)
+from .hooks import HOOK_USER_PROMPT_SUBMIT, Hooks, UserPromptSubmitEvent, decide
 from .live import Live
-from .loop import Run, run_turns
+from .loop import run_turns
 from .models.wire import from_wire, to_wire
 from .sync import uncancel
 from .types import (
@@ -46,56 +34,22 @@ from .types import (
     TextDelta,
     ToolCompleted,
     ToolMessage,
-    ToolResultBlock,
-    ToolUseBlock,
     UserMessage,
     text_of,
 )
+
+__all__ = ["AgentSession", "Prompt", "SessionHost"]
 
 _log = logging.getLogger("any_agent")
 Prompt = str | Sequence[Message | Mapping[str, Any]]
 
 
-class SessionHost(Protocol):
-    """What a session needs of its agent."""
-
-    async def open_run(self, session: AgentSession, overrides: Mapping[str, Any]) -> Run: ...
-
-    async def check_response(self, response: AgentResponse) -> str | None: ...
-
-    @property
-    def max_corrections(self) -> int: ...
-
-    @property
-    def observers(self) -> Sequence[Any]: ...
-
-    @property
-    def hooks(self) -> Hooks: ...
-
-    def forget(self, session: AgentSession) -> None: ...
-
-
-class AgentSession:
+class AgentSession(Conversation):
     """One conversation with an agent. Use it as `async with agent.create_session() as session`.
 
     Attributes: session_id, turn_count (prompts that reached a result), created_at (seconds since 1970), title, tags,
     result (the last ResultMessage).
     """
-
-    def __init__(self, host: SessionHost, session_id: str | None = None, history: Sequence[Message] = ()) -> None:
-        self.session_id = session_id or uuid4().hex
-        self.turn_count = 0
-        self.created_at = time()
-        self.title = ""
-        self.tags: list[str] = []
-        self.result: ResultMessage | None = None
-        self.fitted: dict[Any, FittedModel] = {}  # by model: what it has learned and dropped in this conversation
-        self._host = host
-        self._history = History(history)
-        self._pending: list[Message] = []  # sent, not answered yet
-        self._hooks: Hooks = {}
-        self._is_closed = False
-        self._live: Live | None = None  # the prompt that is being answered
 
     # -------------------------------------------------------------- talking
 
@@ -107,6 +61,18 @@ class AgentSession:
         """
         self._check_open()
         self._pending += await self._approved(_as_messages(prompt), self._host.hooks)
+
+    async def queue(self, prompt: Prompt) -> None:
+        """Say something while a prompt is being answered: the run hears it before its next model call.
+
+        When no run is going on it is the same as `send`.
+
+        Raises:
+            HookAbortedError: a UserPromptSubmit hook refused it.
+        """
+        self._check_open()
+        messages = await self._approved(_as_messages(prompt), self._hooks)
+        (self._pending if self._live is None else self._live.inbox).extend(messages)  # type: ignore[arg-type]
 
     async def receive(self, **overrides: Any) -> AgentResponse:
         """The answer to what was sent.
@@ -147,17 +113,22 @@ class AgentSession:
         live.waiting = asyncio.current_task()
         try:
             try:
-                live.run = await self._host.open_run(self, overrides)
-                self._hooks = live.run.dispatch.hooks
+                run = await self._host.open_run(self, overrides)
+                self._hooks = run.dispatch.hooks
+                await self._take_up(run)
+                await self._hook_start(run)
                 await self._submit(prompt)
+                live.run = await self._prepared(run, live)
+                await self._commit_prompt(live.run)
             except Exception as error:
                 live.waiting = None
                 result = ResultMessage("error", session_id=self.session_id, error=error)
                 self._record(result, live)
+                await self._release()
                 yield result
                 return
             live.events = run_turns(live.run, self._history.messages)
-            while not live.is_interrupted:
+            while not live.is_interrupted and not live.is_over:
                 live.waiting = asyncio.current_task()
                 try:
                     event = await live.events.__anext__()
@@ -165,8 +136,7 @@ class AgentSession:
                     break
                 finally:
                     live.waiting = None
-                self._record(event, live)
-                yield event
+                yield await self._recorded(event, live)
         except asyncio.CancelledError:
             if not live.is_interrupted or not uncancel():
                 raise
@@ -174,6 +144,7 @@ class AgentSession:
             live.waiting = None
             await live.close_events()
             self._seal(live)
+            await self._release()
         if live.is_interrupted:
             yield self._interrupted_result(live)
 
@@ -183,12 +154,8 @@ class AgentSession:
             if self._live is None:
                 break
             await asyncio.sleep(0)
-        if self._live is not None:
-            raise SessionBusyError(
-                f"session {self.session_id} is answering another prompt: await it or interrupt() it",
-                session_id=self.session_id,
-            )
-        self._live, self.result = Live(self._host.observers), None
+        self._check_idle()
+        self._live, self.result = Live(self._host.observers, self), None
         return self._live
 
     async def _submit(self, prompt: Prompt) -> None:
@@ -198,6 +165,8 @@ class AgentSession:
             if history.can_continue or history.ends_in_results:
                 history.close_calls()
                 return  # the continuation after tool results
+            if (self.is_resumed or self._waits) and history.is_unfinished:
+                return  # goes on where the last run was killed, or had to wait
             missing = ", ".join(history.missing_results)
             what = f"tool calls without a result: {missing}" if missing else "the prompt is empty: send() first"
             raise InvalidInputError(what, field="prompt", value=prompt)
@@ -219,18 +188,35 @@ class AgentSession:
             return [*messages[:-1], UserMessage(decision.modified_prompt)]
         return messages
 
+    async def _recorded(self, event: Event, live: Live) -> Event:
+        """Note the event and commit what it means; what cannot be committed ends the run."""
+        self._record(event, live)
+        if self._journal is None or live.run is None or live.run.store is None:
+            return event
+        try:
+            await self._journal.note(event, self._history.messages, live.run.dispatch.registry)
+        except (MemoryStoreError, SessionError) as error:
+            live.is_over = True
+            event = replace(event if isinstance(event, ResultMessage) else _failed(self.session_id), error=error)
+            self.result = event
+        return event
+
     def _record(self, event: Event, live: Live) -> None:
         kind = event.__class__
         if kind is TextDelta:
             live.partial.append(event.text)  # type: ignore[union-attr]
         elif isinstance(event, ToolCompleted):
             live.finished.append(event.result)
+        elif kind is UserMessage:
+            self._history.messages.append(event)  # type: ignore[arg-type]
         elif kind is ContextTruncated:
             live.partial.clear()  # the turn is repeated
         elif kind is AssistantMessage or kind is ToolMessage:
             self._history.messages.append(event)  # type: ignore[arg-type]
             live.partial.clear()
             live.finished.clear()
+            if isinstance(event, AssistantMessage):
+                self._pay(event)
         elif kind is ResultMessage:
             self.result = event  # type: ignore[assignment]
             self.turn_count += 1
@@ -239,45 +225,6 @@ class AgentSession:
                 observe(event)
             except Exception:  # observers may only watch
                 _log.exception("observer %r failed", observe)
-
-    # -------------------------------------------------------------- tools the caller runs
-
-    async def add_tool_result(
-        self, tool_use_id: str, content: Any, *, name: str | None = None, is_error: bool = False
-    ) -> None:
-        """Answer a tool call yourself; the conversation goes on with `query("")`, `receive()` or `stream()`.
-
-        Raises:
-            InvalidInputError: no open call has this id.
-        """
-        self.put_tool_result(tool_use_id, content, is_error=is_error)
-        await self.report_tool_result(tool_use_id, content)
-
-    def put_tool_result(self, tool_use_id: str, content: Any, *, is_error: bool = False) -> None:
-        """Like `add_tool_result`, without the PostToolUse hooks."""
-        self._history.put_result(ToolResultBlock(tool_use_id, render(content), is_error))
-
-    async def report_tool_result(self, tool_use_id: str, content: Any) -> None:
-        """Tell the PostToolUse hooks of a result that the caller put in."""
-        call = self._history.open_calls().get(tool_use_id)
-        if isinstance(call, ToolUseBlock) and self._hooks.get(HOOK_POST_TOOL_USE):
-            event = PostToolUseEvent(call.name, call.input, content, tool_use_id, to_wire(self._history.messages))
-            await decide(self._hooks, HOOK_POST_TOOL_USE, event)
-
-    async def offer(self, call: ToolUseBlock) -> ToolUseBlock | None:
-        """The call as the PreToolUse hooks leave it, for callers that run tools; None: refused and answered."""
-        if self._live is None or self._live.run is None or not self._hooks.get(HOOK_PRE_TOOL_USE):
-            return call
-        arguments, refusal = await self._live.run.dispatch.ask_hooks(call, self._history.messages)
-        if refusal is not None:
-            self.put_tool_result(call.id, refusal, is_error=True)
-            return None
-        return call if arguments is call.input else replace(call, input=arguments)
-
-    @property
-    def can_continue(self) -> bool:
-        """All open tool calls have been answered; `query("")` goes on."""
-        return self._history.can_continue
 
     # -------------------------------------------------------------- interrupting and closing
 
@@ -305,8 +252,12 @@ class AgentSession:
         if self._live is not live:
             return
         self._live = None
+        self._pending += live.inbox
         self._history.keep_partial("".join(live.partial))
-        if live.run is not None and live.run.executes_tools:
+        self._waits = self.result is not None and isinstance(self.result.error, ApprovalPendingError)
+        if self._waits:
+            self._history.keep_results(live.finished)
+        elif live.run is not None and live.run.executes_tools:
             self._history.close_calls(live.finished)
 
     def _interrupted_result(self, live: Live) -> ResultMessage:
@@ -316,52 +267,17 @@ class AgentSession:
         self._record(result, live)
         return result
 
-    @property
-    def is_busy(self) -> bool:
-        return self._live is not None
-
     async def close(self) -> None:
         """End the conversation; a running prompt is interrupted. Safe to call twice."""
         await self.interrupt()
-        self._is_closed = True
+        await self._flush()
+        if not self._is_closed:
+            self._is_closed = True
+            await self._hook_end()
         self._host.forget(self)
 
     end = close
     aclose = close
-
-    def _check_open(self) -> None:
-        if self._is_closed:
-            raise SessionClosedError(
-                f"session {self.session_id} is closed; create_session() a new one", session_id=self.session_id
-            )
-
-    # -------------------------------------------------------------- history
-
-    @property
-    def history(self) -> list[dict[str, Any]]:
-        """The conversation as OpenAI dicts (a copy)."""
-        return deepcopy(to_wire(self._history.messages))
-
-    @property
-    def messages(self) -> tuple[Message, ...]:
-        """The conversation as our own messages."""
-        return tuple(self._history.messages)
-
-    def replace_history(self, messages: Sequence[Message | Mapping[str, Any]]) -> None:
-        """Put another history in place.
-
-        Raises:
-            SessionBusyError: a prompt is being answered.
-            InvalidInputError: an item is no message.
-        """
-        if self._live is not None:
-            raise SessionBusyError("the history cannot change while a prompt is answered", session_id=self.session_id)
-        self._history, self.fitted = History(from_wire(messages)), {}
-
-    def clear(self) -> None:
-        """Forget the conversation; the session stays open."""
-        self.replace_history([])
-        self._pending = []
 
     def __await__(self) -> Generator[Any, None, AgentSession]:
         """`await agent.create_session()` works as well as without `await`."""
@@ -376,6 +292,10 @@ class AgentSession:
 
     def __repr__(self) -> str:
         return f"AgentSession({self.session_id!r}, {len(self._history.messages)} messages)"
+
+
+def _failed(session_id: str) -> ResultMessage:
+    return ResultMessage("error", session_id=session_id)
 
 
 def _as_messages(prompt: Prompt) -> list[Message]:

@@ -20,7 +20,23 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
-from .calibration import IMAGE, MESSAGE, Bounds, Calibration, Fit, Step, Trust, packed, rough_tokens, unpacked
+from .calibration import (
+    FLOOR,
+    IMAGE,
+    MESSAGE,
+    TOKENS,
+    Bounds,
+    Calibration,
+    Fit,
+    Reported,
+    Step,
+    Sum,
+    Sums,
+    Trust,
+    packed,
+    rough_tokens,
+    unpacked,
+)  # fmt: skip
 from .types import ImageBlock, Message, TextBlock, ToolResultBlock, ToolSpec, ToolUseBlock, ToolUseError
 
 Said: TypeAlias = Message | Mapping[str, Any]  # an own message or an OpenAI dict
@@ -109,10 +125,11 @@ class TokenCounter:
         self._calibration = Calibration() if calibration is None else calibration
         self._vocabulary: Vocabulary | None = None
         self._fit: Fit | None = None
-        self._known: dict[int, int] = {}  # by id, features of messages and tool specs; `_kept` keeps the ids theirs
-        self._kept: list[Any] = []
+        self._sums = Sums(self._of_message, self._of_wire)
+        self._specs: dict[int, tuple[ToolSpec, int]] = {}
         self._texts: dict[str, int] = {}
-        self._reported: _Reported | None = None
+        self._reported: Reported | None = None
+        self._bounded: tuple[tuple[Sum, float, int], Bounds] = (Sum([], 0), 0.0, -1), Bounds(0.0, 0.0, 0.0)
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -120,6 +137,10 @@ class TokenCounter:
         if self._vocabulary is None:
             self._vocabulary = find_vocabulary(self.model)
         return self._vocabulary
+
+    def prepare(self) -> None:
+        """Load the vocabulary and what was learned of it before. Blocking, up to 0.5 s."""
+        _ = self._learned
 
     def count(self, text_or_messages: str | Said | Sequence[Said]) -> int:
         """Tokens of a text or of messages, rather too many than too few."""
@@ -145,12 +166,20 @@ class TokenCounter:
         """Not above the truth: fewer reported tokens mean that text was cut."""
         return math.floor(self.bounds(messages, tools).lower)
 
+    def floor(self, messages: Sequence[Message]) -> int:
+        """The fewest tokens that any tokenizer is known to make of these, whatever was learned of this one."""
+        return math.floor(FLOOR * unpacked(sum(map(self._sums.one, messages)))[TOKENS])
+
     def bounds(self, messages: Sequence[Said], tools: Sequence[ToolSpec] = ()) -> Bounds:
         """All three figures at the price of one."""
         if not messages and not tools:
             return Bounds(0.0, 0.0, 0.0)
-        total, schemas = self._of_messages(messages), self._of_tools(tools)
-        return self._learned.bounds([*unpacked(total), schemas, 1.0], self._step(messages, total, schemas))
+        asked = said, schemas, learned = self._sums.of(messages), self._of_tools(tools), self._learned.learned
+        before, found = self._bounded
+        if before[0] is not said or before[1:] != (schemas, learned):
+            found = self._learned.bounds([*unpacked(said.total), schemas, 1.0], self._step(said, schemas))
+            self._bounded = asked, found
+        return found
 
     def learn(self, messages: Sequence[Said], tools: Sequence[ToolSpec], reported_prompt_tokens: int | None) -> bool:
         """Take in what the server reported for this prompt, cached tokens included; None and 0 mean nothing was told.
@@ -161,15 +190,18 @@ class TokenCounter:
         """
         if not reported_prompt_tokens or reported_prompt_tokens < 0:
             return True
-        total, schemas = self._of_messages(messages), self._of_tools(tools)
-        features = [*unpacked(total), schemas, 1.0]
-        verdict = self._learned.learn(features, reported_prompt_tokens, self._step(messages, total, schemas))
-        with contextlib.suppress(KeyError):  # dicts may change, so they are no base for later prompts
-            ids = list(map(id, messages))
-            by_id = dict(zip(ids, map(self._known.__getitem__, ids), strict=True))
-            if verdict == "learned" and len(by_id) == len(messages):  # nor are prompts that hold a message twice
-                self._reported = _Reported(tuple(messages), by_id, total, schemas, reported_prompt_tokens)
+        said, schemas = self._sums.of(messages), self._of_tools(tools)
+        features = [*unpacked(said.total), schemas, 1.0]
+        self._bounded = (said, schemas, -1), Bounds(0.0, 0.0, 0.0)
+        verdict = self._learned.learn(features, reported_prompt_tokens, self._step(said, schemas))
+        if verdict == "learned" and said.is_own:  # dicts may change, so they are no base for later prompts
+            self._reported = Reported(tuple(messages), said, schemas, reported_prompt_tokens)
         return verdict != "cut"
+
+    def unlearn(self, reports: int) -> None:
+        """Forget the last reports: the server had cut those prompts."""
+        self._learned.unlearn(reports)
+        self._reported = None
 
     @property
     def _learned(self) -> Fit:
@@ -178,34 +210,20 @@ class TokenCounter:
             self._fit = self._calibration.fit(self.server, self.model, name, trust)
         return self._fit
 
-    def _step(self, messages: Sequence[Any], total: int, schemas: float) -> Step | None:
+    def _step(self, said: Sum, schemas: float) -> Step | None:
         """How a prompt differs from the last one that was reported, message by message."""
         last = self._reported
         if last is None:
             return None
-        shared = last.by_id.keys() & set(map(id, messages))
-        same = last.total if len(shared) == len(last.by_id) else sum(map(last.by_id.__getitem__, shared))
+        same = last.said.total
+        if not said.begins_with(last.said):
+            same = sum([self._sums.known[i] for i in last.ids.intersection(said.ids)])
         if not same:
             return None
-        new, gone = [*unpacked(total - same), 0.0, 0.0], [*unpacked(last.total - same), 0.0, 0.0]
+        new, gone = [*unpacked(said.total - same), 0.0, 0.0], [*unpacked(last.said.total - same), 0.0, 0.0]
         if schemas != last.schemas:
             new[-2], gone[-2] = schemas, last.schemas
         return Step(last.tokens, new, gone)
-
-    def _of_messages(self, messages: Sequence[Any]) -> int:
-        known = self._known
-        if len(known) > max(_REMEMBERED, 2 * len(messages)):
-            known.clear()
-            self._kept.clear()
-        total = 0
-        for message, found in zip(messages, map(known.get, map(id, messages)), strict=True):
-            if found is None and (message.__class__ is dict or isinstance(message, Mapping)):
-                found = self._of_wire(message)  # not remembered: a dict may change
-            elif found is None:
-                found = known[id(message)] = self._of_message(message)
-                self._kept.append(message)
-            total += found
-        return total
 
     def _of_message(self, message: Any) -> int:
         total = 0 if getattr(message, "role", "") == "tool" else MESSAGE  # each result is a message of its own
@@ -261,24 +279,13 @@ class TokenCounter:
     def _of_tools(self, tools: Sequence[Any]) -> float:
         total = 0
         for spec in tools:
-            found = self._known.get(id(spec))
+            found = self._specs.get(id(spec))
             if found is None:
-                found = _counted(_schema(spec), self.vocabulary.count)
-                if isinstance(spec, ToolSpec):
-                    self._known[id(spec)] = found
-                    self._kept.append(spec)
-            total += found
+                found = spec, _counted(_schema(spec), self.vocabulary.count)
+                if isinstance(spec, ToolSpec) and len(self._specs) < _REMEMBERED:
+                    self._specs[id(spec)] = found
+            total += found[1]
         return float(total + _TOOLS_PREAMBLE) if total else 0.0
-
-
-class _Reported(NamedTuple):
-    """The last prompt whose tokens a server told."""
-
-    messages: tuple[Any, ...]  # keeps the ids theirs
-    by_id: dict[int, int]
-    total: int
-    schemas: float
-    tokens: int
 
 
 def estimate_tokens(messages: Sequence[Said], model: str = "gpt-3.5-turbo") -> int:

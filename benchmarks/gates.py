@@ -12,6 +12,7 @@ TOOL_TRIP_CALLS = 3_800
 MESSAGE_CALLS = 3
 LITELLM_EXTRA_CALLS = 700
 IMPORT_MODULES = 300
+ALL_MODULES = 340  # with Agent, which brings pydantic
 IMPORT_MB = 25
 OWN_MB = 5  # of Agent and its rooms, over asyncio and pydantic, which are 23 MB themselves
 
@@ -47,7 +48,7 @@ def gates(found: dict[str, Any]) -> list[dict[str, Any]]:
         Gate("5 agents, 200 queries, 8 at once: connections", found["pool"]["connections"], found["pool"]["at_once"]),
         Gate("direct door imports litellm", float(found["first_answer"]["direct"]["has_litellm"]), 0),
         Gate("import any_agent, MB", imports["any_agent"]["mb"], IMPORT_MB),
-        Gate("import any_agent.Agent, modules", imports["any_agent.Agent"]["modules"], IMPORT_MODULES),
+        Gate("import any_agent.Agent, modules", imports["any_agent.Agent"]["modules"], ALL_MODULES),
         Gate("import any_agent.Agent, MB over its ground", own_mb, OWN_MB),
         Gate("import any_agent.Agent, threads", imports["any_agent.Agent"]["threads"], 0),
         Gate("clients with wrong answers", sum(map(bool, found["wrong_answers"].values())), 0),

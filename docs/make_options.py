@@ -14,16 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from any_agent.options import AgentOptions
+from any_agent.output import OutputOptions
 
 PAGE = Path(__file__).with_name("options.md")
 # Accepted and checked, but nothing reads them yet; tests/house/test_docs.py sees to it that this is true.
-NOT_YET = (
-    "enable_memory",
-    "memory_db_path",
-    "log_interactions",
-    "metrics_endpoint",
-    "cwd",
-)
+NOT_YET = ("metrics_endpoint",)
 HEAD = """\
 # Options
 
@@ -45,7 +40,8 @@ checked, but have no effect in this version.
 def sections() -> list[tuple[str, list[str]]]:
     """The headings in the class and the fields under each, in order."""
     found: list[tuple[str, list[str]]] = []
-    for heading, field in re.findall(r"^    (?:# -- (.+)|(\w+): .*)$", inspect.getsource(AgentOptions), re.MULTILINE):
+    source = "".join(inspect.getsource(one) for one in (AgentOptions, OutputOptions))
+    for heading, field in re.findall(r"^    (?:# -- (.+)|(\w+): .*)$", source, re.MULTILINE):
         if heading:
             found.append((heading, []))
         elif field in AgentOptions.model_fields:

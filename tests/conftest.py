@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from hypothesis import settings
@@ -23,6 +24,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if LLAMA_FIXTURES.intersection(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.real)
+
+
+@pytest.fixture(autouse=True)
+def own_any_agent_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the package keeps for its user stays in the test that made it; the folder is made when it is written to."""
+    monkeypatch.setenv("ANY_AGENT_HOME", str(tmp_path_factory.getbasetemp() / "any-agent-home" / uuid4().hex))
 
 
 @pytest.fixture(scope="session")

@@ -123,7 +123,7 @@ async def test_streaming_spellings() -> None:
     by_default = Agent(EchoModel(chunk_chars=2), stream_by_default=True, stream_chunk_size=4)
     assert [c async for c in await by_default.query("abcdef")] == ["abcd", "ef"]
     assert await by_default.query("abcdef", stream=False) == "abcdef"
-    broken = Agent(ScriptedModel([["ab", ServerError("cut")]]))
+    broken = Agent(ScriptedModel([["ab", ServerError("cut")]]), max_retries=0)
     got = []
     with pytest.raises(ServerError):
         async for chunk in broken.stream_query("x"):

@@ -198,12 +198,17 @@ async def test_interrupts(server: LoopbackServer) -> None:
 
 async def test_interrupt_from_another_task() -> None:
     client = Client(agent=Agent(ScriptedModel(["slow and long", "fine"], delay_s=0.03)))
+    heard: list[Any] = []
 
     async def stream() -> list[Any]:
-        return await talk(client)
+        await client.query("hi")
+        async for block in client.receive_messages():
+            heard.append(block)
+        return heard
 
     task = asyncio.create_task(stream())
-    await asyncio.sleep(0.05)
+    while not heard:
+        await asyncio.sleep(0)
     await client.interrupt()
     assert text(await task) == "slow"
     assert client.result and client.result.subtype == "interrupted"

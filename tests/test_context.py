@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from any_agent.context import ContextManager, Fit, sliding, truncate_messages
-from any_agent.errors import ConfigurationError, ContextOverflowError
+from any_agent.context import ContextManager, Fit, Summary, sliding, truncate_messages
+from any_agent.errors import ConfigurationError, ContextOverflowError, ToolInputError
 from any_agent.models.wire import to_wire
+from any_agent.tools.read_result import read_result_tool
 from any_agent.types import (
     AssistantMessage,
     ContextStrategy,
+    ContextSummarized,
     Message,
     SystemMessage,
     TextBlock,
@@ -23,6 +27,7 @@ from any_agent.types import (
     ToolResultBlock,
     ToolSpec,
     ToolUseBlock,
+    Usage,
     UserMessage,
     text_of,
 )
@@ -84,6 +89,8 @@ def conversations(draw: st.DrawFn) -> list[Message]:
         place = draw(st.integers(1, len(messages) - 1))
         if isinstance(messages[place], UserMessage):
             messages[place] = UserMessage(messages[place].content, pinned=True)
+    for place in draw(st.sets(st.integers(1, len(messages) - 1), max_size=4)):
+        messages[place] = replace(messages[place], importance=draw(st.sampled_from([0.0, 0.5, 1.0, 3.0])))
     return messages
 
 
@@ -93,7 +100,10 @@ def last_user_of(messages: list[Message]) -> Message:
 
 def is_with_pinned(user: Message, messages: list[Message]) -> bool:
     """Whether the exchange that `user` opens holds a pinned message: it is kept whole."""
-    start = [id(m) for m in messages].index(id(user)) + 1
+    ids = [id(m) for m in messages]
+    if id(user) not in ids:  # a summary
+        return True
+    start = ids.index(id(user)) + 1
     rest = itertools.takewhile(lambda m: not isinstance(m, UserMessage), messages[start:])
     return any(m.pinned for m in rest)
 
@@ -140,6 +150,27 @@ async def test_whatever_comes_fits(messages: list[Message], strategy: Any, windo
     assert [id(m) for m in again.messages] == [id(m) for m in fit.messages]
     fresh = await manager(strategy, window, window // 5, max_history_messages=most).fit(fit.messages)
     assert list(fresh.messages) == list(fit.messages)
+
+
+@settings(max_examples=60, deadline=None)
+@given(conversations(), st.integers(400, 3000), st.booleans(), st.integers(0, 30))
+async def test_summaries_fit_too(messages: list[Message], window: int, can_read: bool, covered: int) -> None:
+    async def summarize(told: Sequence[Message]) -> str:
+        return f"{len(told)} messages " + "were said " * 80
+
+    context = manager("summarize", window, window // 5, summarize=summarize, can_read_results=can_read)
+    if covered:
+        context.restore(ContextSummarized("they met", covered))
+    copy = list(messages)
+    try:
+        fit = await context.fit(messages)
+    except ContextOverflowError:
+        return
+    assert messages == copy
+    check(messages, fit, context)
+    assert (await context.fit(messages)).messages == fit.messages
+    context.learn_window(1_000_000)
+    assert list((await context.fit(messages)).messages) == messages
 
 
 async def test_what_fits_is_left_alone() -> None:
@@ -207,6 +238,111 @@ async def test_summaries_stand_for_what_was_dropped_and_may_fail() -> None:
     slid = await manager("summarize", summarize=fails).fit(messages)
     assert slid.dropped_messages > 0
     assert slid.messages[1] in messages
+
+
+async def test_a_summary_is_told_with_what_it_covers_and_took() -> None:
+    async def summarize(messages: Sequence[Message]) -> Summary:
+        return Summary("they talked", "small", Usage(50, 5), 0.01)
+
+    messages = talk(*[turn(n) for n in range(12)])
+    context = manager("summarize", summarize=summarize)
+    told = (await context.fit(messages)).summarized
+    assert told is not None
+    assert (told.summary, told.model, told.usage, told.cost_usd) == ("they talked", "small", Usage(50, 5), 0.01)
+    assert told.covered_messages == told.dropped_messages > 0
+    assert (await context.fit(messages)).summarized is None
+    assert context.summary == "they talked"
+
+    resumed = manager("summarize")  # a later process, which knows what was told
+    resumed.restore(told)
+    copies = [replace(m) for m in messages]
+    short = talk(turn(1))
+    assert list((await resumed.fit(short)).messages) == short  # it fits: nothing needs to stand for anything
+    again = await resumed.fit(copies)
+    assert [text_of(m) for m in again.messages] == [text_of(m) for m in (await context.fit(messages)).messages]
+    assert again.dropped_messages == told.covered_messages
+
+
+async def test_pinned_exchanges_outlive_a_restored_summary() -> None:
+    messages = talk(*[turn(n) for n in range(12)])
+    messages[3] = replace(messages[3], pinned=True)
+    context = manager("summarize")
+    context.restore(ContextSummarized("they met", 100))
+    out = (await context.fit(messages)).messages
+    assert [text_of(m)[:8] for m in out if isinstance(m, UserMessage)] == ["(Summary", "q1 uuuuu", "q11 uuuu"]
+
+
+async def test_an_interrupted_summary_drops_nothing() -> None:
+    started = asyncio.Event()
+
+    async def summarize(messages: Sequence[Message]) -> str:
+        started.set()
+        await asyncio.Event().wait()
+        return ""
+
+    messages = talk(*[turn(n) for n in range(12)])
+    context = manager("summarize", summarize=summarize)
+    fitting = asyncio.ensure_future(context.fit(messages))
+    await started.wait()
+    fitting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await fitting
+    assert context.view(messages) == messages
+
+
+async def test_what_is_important_stays_with_adaptive() -> None:
+    for place, importance in ((1, 5.0), (2, 3.0)):
+        messages = talk(*[turn(n) for n in range(14)])
+        messages[place] = replace(messages[place], importance=importance)
+        messages[-4] = replace(messages[-4], importance=0.0)
+        fit = await manager("adaptive").fit(messages)
+        users = [text_of(m)[:3] for m in fit.messages if isinstance(m, UserMessage)]
+        assert "q0 " in users and "q12" not in users and "q13" in users
+    assert to_wire([messages[place]]) == [{"role": "assistant", "content": text_of(messages[place])}]
+
+
+async def test_less_important_results_are_shortened_first() -> None:
+    messages = talk(turn(1, tools=1, result=3000), turn(2, tools=1, result=3000), turn(3))
+    messages[7] = replace(messages[7], importance=0.2)
+    fit = await manager(window=5900).fit(messages)
+    assert fit.shortened_results == 1
+    assert fit.messages[3] is messages[3] and fit.messages[7] is not messages[7]
+
+
+async def test_what_was_left_out_can_be_read_again() -> None:
+    messages = talk(turn(1, tools=1, result=50), turn(2, tools=1, result=900), turn(3))
+    text = messages[7].content[0].as_text()  # the second result
+    fit = await manager(window=1450, can_read_results=True).fit(messages)
+    said = [b.as_text() for m in fit.messages if isinstance(m, ToolMessage) for b in m.content]
+    assert "of 905 characters left out; read_result(result_id=2, start=266) reads them …]" in said[1]
+    read = read_result_tool(lambda: messages)
+    assert (
+        await read.run({"result_id": 2, "start": 266, "length": 10})
+        == f"(characters 266 to 276 of 905)\n{text[266:276]}"
+    )
+    assert (await read.run({"result_id": 2})).endswith(text)
+    assert "nothing begins at 2000" in await read.run({"result_id": 2, "start": 2000})
+    with pytest.raises(ToolInputError, match="no result 9; results: 1 to 2"):
+        await read.run({"result_id": 9})
+
+
+async def test_a_result_is_always_shortened_from_its_whole_text() -> None:
+    messages = talk([UserMessage("q"), *turn(1, tools=1, result=3000)[1:3]])
+    context = manager(window=2000)
+    await context.fit(messages)
+    context.learn_window(500)
+    out = (await context.fit(messages)).messages[-1].content[0].as_text()
+    assert "of 3005 characters left out" in out
+    assert out.count("left out") == 1
+
+
+async def test_in_a_wider_window_the_history_is_whole_again() -> None:
+    context, messages = manager(window=900), talk(*[turn(n) for n in range(15)])
+    assert (await context.fit(messages)).dropped_messages
+    context.learn_window(1000)  # no reason to throw the server's cache away
+    assert (await context.fit(messages)).dropped_messages
+    context.learn_window(4000)
+    assert list((await context.fit(messages)).messages) == messages
 
 
 async def test_too_big_says_what_is_too_big() -> None:

@@ -21,7 +21,6 @@ from any_agent.errors import (
     ContextOverflowError,
     EmptyResponseError,
     InvalidResponseError,
-    ModelLoadingError,
     ModelNotFoundError,
     PermissionDeniedError,
     ProviderError,
@@ -370,7 +369,6 @@ BROKEN = {
     "500 overflow": Broken(error(500, OVERFLOW), ContextOverflowError, retryable=False),
     "500 template": Broken(error(500, "Jinja Exception: roles must alternate"), RequestRejectedError, retryable=False),
     "502 HTML": Broken(WireReply((b"<h1>502 Bad Gateway</h1>",), 502), ServerError, shown="Bad Gateway"),
-    "503 loading": Broken(error(503, "Loading model"), ModelLoadingError, retryable=True),
     "504": Broken(error(504, "late"), ProviderTimeoutError, retryable=True),
     "529": Broken(error(529, "Overloaded"), ServerError, retryable=True),
     "error as text": Broken({"error": "nope"}, ServerError, InvalidResponseError),
@@ -411,7 +409,8 @@ async def test_a_broken_answer_is_one_typed_error(door: str, name: str, server: 
     failure = caught.value
     kind = (case.sdk_kind if door == "litellm-sdk" else None) or case.kind
     assert type(failure) is kind, failure
-    assert len(server.requests) <= (2 if name == "closed before the answer" else 1)  # no door retries by itself
+    asked = [request for request in server.requests if request.method == "POST"]  # not what is live there
+    assert len(asked) <= (2 if name == "closed before the answer" else 1)  # no door retries by itself
     assert failure.delivered_chars == case.delivered == sum(len(d.text) for d in delivered if isinstance(d, TextDelta))
     if case.retryable is not None:
         assert failure.retryable is case.retryable

@@ -87,8 +87,9 @@ async def test_all_failed_lists_each() -> None:
 
 
 @pytest.mark.parametrize("delta", [TextDelta("half"), ThinkingDelta("hm")])
-async def test_nothing_is_repeated_after_text_was_delivered(delta: Delta) -> None:
-    model, (first, second) = chain([[delta, ServerError("cut")], "again"], ["other"])
+async def test_without_resuming_a_broken_answer_is_an_error(delta: Delta) -> None:
+    policy = RetryPolicy(3, 0.001, resumes=False)
+    model, (first, second) = chain([[delta, ServerError("cut")], "again"], ["other"], policy=policy)
     got: list[Delta] = []
     with pytest.raises(ServerError) as caught:
         async for one in model.stream(ASK):

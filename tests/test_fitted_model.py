@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import random
+import stat
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from any_agent.context import ContextManager, FittedModel
-from any_agent.errors import ContextOverflowError
+from any_agent.calibration import calibration_path
+from any_agent.context import ContextManager, FittedModel, context_usage, keep_learned
+from any_agent.context import fitted as fitted_model
+from any_agent.context.summary import as_message, summarizer
+from any_agent.errors import ContextOverflowError, ProviderError, ServerUnreachableError
+from any_agent.models.fallback import FallbackModel
 from any_agent.testing import ScriptedModel
 from any_agent.types import (
     AssistantMessage,
     ContextFitted,
+    ContextSummarized,
     ContextTruncated,
     Delta,
     ModelRequest,
@@ -20,8 +28,10 @@ from any_agent.types import (
     SystemMessage,
     TextBlock,
     TextDelta,
+    ToolSpec,
     Usage,
     UserMessage,
+    text_of,
 )
 
 from test_context import Chars  # isort: skip
@@ -38,6 +48,12 @@ class Counter(Chars):
 
     def learn(self, messages: Any, tools: Any, reported_prompt_tokens: int) -> None:
         self.learned.append(reported_prompt_tokens)
+
+    def floor(self, messages: Any) -> int:
+        return self.upper(messages) // 3
+
+    def unlearn(self, reports: int) -> None:
+        self.learned = self.learned[: len(self.learned) - reports]
 
 
 def talk(turns: int, size: int = 60) -> list[Any]:
@@ -145,25 +161,261 @@ async def test_silent_truncation_may_raise_or_be_ignored() -> None:
 
 async def test_nothing_fires_on_honest_servers() -> None:
     """Tokenizers of ratio 0.5 to 2 around our count; lower() of the real counter has its own tests."""
-    random.seed(1)
-    model, inner, counter = fitted(
-        [lambda r: end(r, round(size_of(r) * random.uniform(0.5, 2)))] * 300, window=100_000, is_eager=True
-    )
-    messages = talk(3)
-    for _ in range(300):
-        deltas = await ask(model, messages)
-        assert not any(isinstance(d, (ContextTruncated, ContextFitted)) for d in deltas)
-    assert len(counter.learned) == 300 and len(inner.requests) == 300
+    rng = random.Random(1)
+    for _ in range(30):
+        ratio = rng.uniform(0.5, 2)
+        honest = [lambda r, ratio=ratio: end(r, round(size_of(r) * ratio))] * 10
+        model, inner, counter = fitted(honest, window=100_000, is_eager=True)
+        for turns in range(10):
+            deltas = await ask(model, talk(turns))
+            assert not any(isinstance(d, (ContextTruncated, ContextFitted)) for d in deltas)
+        assert len(counter.learned) == 10 and len(inner.requests) == 10
 
 
-async def test_without_a_window_everything_is_sent_and_the_server_asked_once() -> None:
-    asks = 0
+async def test_without_a_window_everything_is_sent_and_the_server_asked_seldom(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    asked_before: list[int] = []
 
     async def asked() -> None:
-        nonlocal asks
-        asks += 1
+        asked_before.append(len(inner.requests))
+
+    model, inner, _ = fitted([end] * 20, ask_window=asked)
+    for _ in range(20):
+        await ask(model, talk(50))
+    assert [len(r.messages) for r in inner.requests] == [102] * 20
+    assert asked_before == [0, 1, 2, 4, 8, 16]
+    (warning,) = [r.getMessage() for r in caplog.records if r.name == "any_agent"]  # once, not at each call
+    assert "nothing tells the window of this model, and the prompt may have outgrown 1000 tokens" in warning
+    assert "context_window_size" in warning
+
+
+async def test_a_model_that_is_loaded_by_the_first_call_tells_its_window_then() -> None:
+    async def asked() -> int | None:
+        return 1500 if inner.requests else None
 
     model, inner, _ = fitted([end, end], ask_window=asked)
-    await ask(model, talk(50))
-    await ask(model, talk(50))
-    assert asks == 1 and [len(r.messages) for r in inner.requests] == [102, 102]
+    await ask(model, talk(30))
+    assert size_of(inner.requests[0]) > 1500
+    await ask(model, talk(30))
+    assert size_of(inner.requests[1]) <= 1400
+
+
+class Swapped:
+    """A server whose window changes."""
+
+    def __init__(self, *windows: int) -> None:
+        self.windows, self.asks = list(windows), 0
+
+    async def __call__(self) -> int:
+        self.asks += 1
+        return self.windows[0]
+
+
+async def test_a_wider_window_is_learned_before_history_is_dropped() -> None:
+    server = Swapped(1500)
+    model, inner, _ = fitted([end] * 3, ask_window=server, ask_again_s=0.0)
+    messages = talk(30)
+    await ask(model, messages)
+    assert len(inner.requests[0].messages) < len(messages)
+    server.windows = [9000]
+    messages += [UserMessage("x" * 1000)]
+    deltas = await ask(model, messages)
+    assert model.manager.max_tokens == 9000 and inner.requests[1].messages == tuple(messages)
+    assert not any(isinstance(d, ContextFitted) for d in deltas)
+
+
+async def test_an_answer_by_another_model_asks_for_the_window_again() -> None:
+    server, names = Swapped(9000), ["one", "one", "two", "two"]
+    model, inner, _ = fitted(
+        [lambda r, n=n: ["fine", StreamEnd(n, "stop", Usage(size_of(r), 1))] for n in names], ask_window=server
+    )
+    for _ in names[:-1]:
+        await ask(model, talk(30))
+    assert server.asks == 1
+    server.windows = [1500]
+    await ask(model, talk(30))
+    assert server.asks == 2 and size_of(inner.requests[-1]) <= 1400
+
+
+async def test_after_a_lost_connection_the_window_is_asked_for_again() -> None:
+    server = Swapped(9000)
+    model, inner, _ = fitted([end, ServerUnreachableError("gone"), end], ask_window=server)
+    await ask(model, talk(30))
+    server.windows = [1500]
+    with pytest.raises(ServerUnreachableError):
+        await ask(model, talk(30))
+    await ask(model, talk(30))
+    assert server.asks == 2 and size_of(inner.requests[-1]) <= 1400
+
+
+async def test_a_window_that_the_server_repeats_does_not_undo_what_it_showed() -> None:
+    def serve(request: ModelRequest) -> Any:
+        size = size_of(request)
+        return ContextOverflowError("too long", size, None) if size > 1000 else end(request)
+
+    server = Swapped(4096)
+    model, inner, _ = fitted([serve] * 40, ask_window=server, ask_again_s=0.0)
+    messages = talk(15)
+    for n in range(12):
+        assert text(await ask(model, messages)) == "fine"
+        messages = [*messages, AssistantMessage((TextBlock("fine"),)), UserMessage(f"and {n} " + "w" * 60)]
+    assert len(inner.requests) <= 15
+
+
+async def test_a_named_window_is_not_asked_for() -> None:
+    server = Swapped(9000)
+    model, _, _ = fitted([end] * 2, window=1500, is_eager=True, is_window_named=True, ask_window=server)
+    await ask(model, talk(30))
+    await ask(model, talk(30))
+    assert server.asks == 0 and model.manager.max_tokens == 1500
+
+
+async def test_a_summary_is_told_before_the_call_that_uses_it() -> None:
+    summarizing = ScriptedModel(["They greeted."], name="small")
+    inner = ScriptedModel([end, end], name="big")
+    model = fitted_model(inner, window_tokens=1500, strategy="summarize", summary_model=summarizing)
+    deltas = await ask(model, talk(60, size=200))
+    told = next(d for d in deltas if isinstance(d, ContextSummarized))
+    assert deltas.index(told) < min(n for n, d in enumerate(deltas) if isinstance(d, TextDelta))
+    assert (told.summary, told.model) == ("They greeted.", "small") and told.usage is not None
+    assert len(summarizing.requests) == 1 and len(inner.requests) == 1
+    sent = inner.requests[0].messages
+    assert text_of(sent[1]) == "(Summary of what was said before: They greeted.)"
+    assert told.covered_messages == len(talk(60)) - (len(sent) - 1)
+
+
+async def test_a_summary_that_fails_lets_history_slide(caplog: pytest.LogCaptureFixture) -> None:
+    inner = ScriptedModel([end])
+    model = fitted_model(
+        inner, window_tokens=1500, strategy="summarize", summary_model=ScriptedModel([ProviderError("no")])
+    )
+    deltas = await ask(model, talk(60, size=200))
+    assert text(deltas) == "fine" and not any(isinstance(d, ContextSummarized) for d in deltas)
+    assert "no summary could be made, history slides: ProviderError: no" in caplog.text
+
+
+async def test_what_a_summarizer_reads_fits_its_window() -> None:
+    context = ContextManager("m", "summarize", 600, 100, counter=Counter())
+    one = ScriptedModel(["s1", "s2"])
+    summarize = summarizer(lambda: one, context)
+    messages = [as_message("EARLIER"), *talk(40)[1:]]
+    assert (await summarize(messages)).text == "s1"  # type: ignore[union-attr]
+    assert size_of(one.requests[0]) <= 600 - 64
+    asked = text_of(one.requests[0].messages[1])
+    assert "EARLIER" in asked and "the last question" in asked and "q0 " not in asked
+
+
+# ------------------------------------------------------------------ how full it is
+
+
+class Counting(ScriptedModel):
+    """A server that counts prompts itself and tells its window."""
+
+    base_url = "http://127.0.0.1:9/v1"
+
+    async def served_window(self) -> int:
+        return 2000
+
+    async def count_prompt(self, request: ModelRequest) -> int:
+        return size_of(request) + 3
+
+
+TOOLS = (ToolSpec("look", "Looks something up. " * 4, {"type": "object", "properties": {}}),)
+
+
+async def test_usage_before_the_first_call() -> None:
+    usage = await context_usage(fitted_model(Counting([])), talk(3), TOOLS)
+    assert usage.is_exact and usage.is_window_known and usage.window_tokens == 2000
+    assert usage.prompt_tokens == usage.upper_tokens == size_of(ModelRequest(talk(3))) + 3
+    parts = (usage.system_tokens, usage.tools_tokens, usage.pinned_tokens, usage.history_tokens)
+    assert sum(parts) == usage.prompt_tokens
+    assert 0 < usage.system_tokens < usage.history_tokens and usage.tools_tokens > 0 == usage.pinned_tokens
+    assert usage.reserve_tokens == 500
+    assert usage.free_tokens == 2000 - 500 - usage.prompt_tokens
+    assert usage.used_share == (usage.prompt_tokens + 500) / 2000
+    assert str(usage).startswith(f"{usage.prompt_tokens:,} of 2,000 tokens: system ")
+
+
+async def test_usage_without_a_window_and_without_a_server_that_counts() -> None:
+    inner = ScriptedModel([])
+    usage = await context_usage(FallbackModel([inner]), [UserMessage("pin", pinned=True), *talk(3)[1:]])
+    assert not usage.is_exact and not usage.is_window_known and usage.window_tokens == 4096
+    assert usage.prompt_tokens < usage.upper_tokens and usage.pinned_tokens > 0 == usage.system_tokens
+    assert str(usage).startswith(f"about {usage.prompt_tokens:,} of 4,096 tokens (assumed): pinned ")
+    assert (await context_usage(inner, [])).prompt_tokens == 0
+
+
+async def test_usage_after_a_trim() -> None:
+    model = fitted_model(Counting([end]), strategy="sliding")
+    messages = talk(40)
+    before = await context_usage(model, messages)
+    assert before.free_tokens == 0 and before.used_share > 1
+    await ask(model, messages)
+    after = await context_usage(model, messages)
+    assert after.dropped_messages > 0 and after.prompt_tokens <= 1500
+    assert f"{after.dropped_messages} messages left out" in str(after)
+
+
+# ------------------------------------------------------------------ what is kept for the next run
+
+
+class Reporting(ScriptedModel):
+    """Reports 2 tokens a character and 10 a message."""
+
+    base_url = "http://127.0.0.1:9/v1"
+
+    async def served_window(self) -> int:
+        return 100_000
+
+    async def stream(self, request: ModelRequest) -> Any:
+        self.requests.append(request)
+        yield StreamEnd("m", "stop", Usage(sum(2 * len(text_of(m)) + 10 for m in request.messages), 1))
+
+
+async def test_calibration_is_kept_for_the_next_run() -> None:
+    file = calibration_path()
+    messages = talk(20)
+    truth = sum(2 * len(text_of(m)) + 10 for m in messages)
+    first: dict[str, Any] = {}
+    model = fitted_model(Reporting([]), keep_calibration=True, shared=first)
+    assert not file.exists()
+    for _ in range(3):
+        await ask(model, messages)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    kept = json.loads(file.read_text())
+    assert set(kept) == {"version", "fits"} and list(kept["fits"]) == [f"{Reporting.base_url} scripted o200k_base"]
+    assert "question" not in file.read_text()  # figures only
+    later = fitted_model(Reporting([]), keep_calibration=True, shared={})
+    await later.make()
+    usage = await context_usage(later, messages)
+    assert usage.prompt_tokens == pytest.approx(truth, rel=0.02)
+    untaught = await context_usage(fitted_model(Reporting([])), messages)
+    assert untaught.prompt_tokens < 0.6 * truth
+
+
+def test_tests_write_to_no_real_home(tmp_path_factory: pytest.TempPathFactory) -> None:
+    assert calibration_path().is_relative_to(tmp_path_factory.getbasetemp())
+
+
+async def test_calibration_is_written_seldom() -> None:
+    shared: dict[str, Any] = {}
+    model = fitted_model(Reporting([]), keep_calibration=True, shared=shared)
+    writes = set()
+    for n in range(12):
+        await ask(model, [*talk(20), UserMessage("more " * (n * 20))])
+        writes.add(calibration_path().stat().st_mtime_ns)
+    assert len(writes) == 3
+    await keep_learned(shared)
+    assert calibration_path().stat().st_mtime_ns in writes  # not yet due
+    await keep_learned(shared, is_last=True)
+    assert calibration_path().stat().st_mtime_ns not in writes and not shared["calibration"].has_news
+    await keep_learned({}, is_last=True)
+
+
+async def test_calibration_is_not_kept_when_it_shall_not_be_or_cannot(tmp_path: Path, monkeypatch: Any) -> None:
+    await ask(fitted_model(Reporting([])), talk(20))
+    assert not calibration_path().exists()
+    (tmp_path / "a-file").write_text("")
+    monkeypatch.setenv("ANY_AGENT_HOME", str(tmp_path / "a-file"))
+    assert isinstance((await ask(fitted_model(Reporting([]), keep_calibration=True), talk(20)))[-1], StreamEnd)

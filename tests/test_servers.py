@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import random
 import socket
 import sys
@@ -172,7 +173,8 @@ async def test_ollama_tells_windows_of_loaded_models_and_abilities_of_all(server
     found = await probe(server.root_url)
     assert found is not None
     assert (found.kind, found.base_url, found.version) == ("ollama", server.base_url, "0.40.12")
-    assert found.models == (
+    fingerprint = hashlib.sha256(b"{{ .Prompt }}").hexdigest()[:12]
+    assert found.models == tuple(replace(model, template_id=fingerprint) for model in (
         ServedModel("llama3.1:8b", 8192, 131072, True, True, False, "llm", "/api/ps context_length", (), True),
         ServedModel("qwen3:latest", 16384, 40960, False, True, True, "llm", "/api/show num_ctx", ("qwen3",)),
         ServedModel(
@@ -182,7 +184,7 @@ async def test_ollama_tells_windows_of_loaded_models_and_abilities_of_all(server
         ServedModel(
             "gpt-oss:120b-cloud", None, 131072, False, True, False, "llm", "/api/tags", is_remote=True,
         ),
-    )  # fmt: skip
+    ))  # fmt: skip
     assert paths(server)[:5] == [
         "GET /api/v1/models",
         "GET /api/v0/models",
@@ -243,9 +245,10 @@ async def test_router_is_asked_for_running_models_and_loads_none(server: Loopbac
     found = await probe(server.base_url)
     assert found is not None
     assert (found.kind, found.build, found.takes_any_name) == ("llamacpp", "b11434-0abc123", False)
+    template = {"template_id": hashlib.sha256(b"{{ messages }}").hexdigest()[:12]}
     assert found.models == (
-        ServedModel(GEMMA, 8192, None, True, True, True, "llm", "/props n_ctx", ("gemma",), True),
-        ServedModel("nap-1b", 4096, None, False, True, False, "llm", "/props n_ctx", (), True),
+        ServedModel(GEMMA, 8192, None, True, True, True, "llm", "/props n_ctx", ("gemma",), True, **template),
+        ServedModel("nap-1b", 4096, None, False, True, False, "llm", "/props n_ctx", (), True, **template),
         ServedModel("big-70b", None, None, False, None, False, None, "/v1/models"),
     )
     assert paths(server).count("GET /props") == 1 + 2

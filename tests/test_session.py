@@ -128,7 +128,8 @@ async def test_a_cancelled_task_stays_cancelled() -> None:
     model = EchoModel(delay_s=0.05)
     session = Agent(model).create_session()
     task = asyncio.create_task(session.query("hello"))
-    await asyncio.sleep(0.01)
+    while not model.requests:
+        await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

@@ -357,7 +357,7 @@ def test_memory_is_bounded_and_counts_stay_right() -> None:
     first = counter.bounds(history(10))
     for n in range(60):
         counter.bounds([UserMessage(f"{n} {k}") for k in range(200)])
-    assert len(counter._known) == len(counter._kept) <= 4096 + 400
+    assert len(counter._sums.known) == len(counter._sums.kept) <= 4096 + 400
     assert counter.bounds(history(10)) == first
 
 

@@ -20,7 +20,7 @@ Trust: TypeAlias = Literal["exact", "near", "rough"]
 Verdict: TypeAlias = Literal["learned", "doubted", "cut"]
 
 _MARGIN = 4.0  # standard deviations between the estimate and a bound
-_FLOOR = 0.35  # no honest tokenizer is known to make fewer tokens than this share of ours
+FLOOR = 0.35  # no honest tokenizer is known to make fewer tokens than this share of ours
 _CLEAR, _DOUBT = 30.0, -3.0  # 2 log of the odds at which one explanation is dropped for the other
 _LEAST_PER_BYTE = 0.33  # below, vocabularies explain it
 _MAX_OBSERVATIONS, _MAX_WHOLE = 24, 8
@@ -148,6 +148,12 @@ class Fit:
         self._add(_observation(features, tokens, guess.step), is_news=surprise > 0.5)
         return "learned"
 
+    def unlearn(self, reports: int) -> None:
+        """Forget the last reports: they told nothing of the tokenizer."""
+        del self.observations[max(len(self.observations) - reports, 0) :]
+        self._weights, self._strays, self._surprises, self._lift = [], [], [], 1.0
+        self.learned += 1
+
     def _keep(self, *strays: Observation) -> None:
         for stray in strays:
             self._add(stray)
@@ -245,7 +251,7 @@ class _Weights:
             self.mean[i] = value
         ratios = [o.tokens / o.features[TOKENS] for o in observations if o.is_whole and o.features[TOKENS] > 50]
         self.disbelief = self._disbelief(observations)
-        self.floor = min([_FLOOR, *[0.6 * ratio for ratio in ratios]])
+        self.floor = min([FLOOR, *[0.6 * ratio for ratio in ratios]])
 
     def of(self, features: Features, touched: Features) -> tuple[float, float]:
         """Tokens, and their variance."""

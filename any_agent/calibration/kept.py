@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import math
 import os
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +19,7 @@ from .fit import Fit, Observation, Trust
 _VERSION = 1
 MAX_FILE_BYTES, _MAX_ENTRIES = 512_000, 64
 _LARGEST = 1e9
+SAVE_EVERY_S, _SAVED_AT_ONCE = 30.0, 3
 
 
 def calibration_path(environ: Mapping[str, str] = os.environ) -> Path:
@@ -40,6 +43,8 @@ class Calibration:
         self._fits: dict[str, Fit] = {}
         self._saved: dict[str, int] = {}  # how much each fit had learned when it was read or written
         self._entries: dict[str, Any] | None = None
+        self._writing = threading.Lock()
+        self._writes, self._next_write_at = 0, 0.0
 
     @classmethod
     def load(cls, path: str | os.PathLike[str] | None = None) -> Calibration:
@@ -61,20 +66,37 @@ class Calibration:
             self._saved[key] = found.learned
         return found
 
+    @property
+    def has_news(self) -> bool:
+        """Something was learned that is not in the file."""
+        return self.path is not None and any(fit.learned != self._saved[key] for key, fit in list(self._fits.items()))
+
+    async def keep(self) -> None:
+        """Save in a thread when it is worth it: the first three reports at once, then every half a minute at most."""
+        if self.has_news and time.monotonic() >= self._next_write_at:
+            self._writes += 1
+            self._next_write_at = time.monotonic() + SAVE_EVERY_S if self._writes >= _SAVED_AT_ONCE else 0.0
+            await asyncio.to_thread(self.save)
+
     def save(self) -> bool:
         """Write what was learned since; False: nothing was, there is no path, or the file cannot be written.
 
         Other entries of the file are kept as they are now, the oldest dropped at 64 entries or 500 kB.
         """
-        changed = {key: fit for key, fit in self._fits.items() if fit.learned != self._saved[key]}
+        with self._writing:
+            return self._save()
+
+    def _save(self) -> bool:
+        known = [(key, fit, fit.learned) for key, fit in list(self._fits.items())]
+        changed = {key: (fit, learned) for key, fit, learned in known if learned != self._saved[key]}
         if self.path is None or not changed:
             return False
         entries = self._read()
-        for key, fit in changed.items():
+        for key, (fit, _) in changed.items():
             entries[key] = {
                 "at": round(time.time()),
                 "trust": fit.trust,
-                "seen": [_written(o) for o in fit.observations],
+                "seen": [_written(o) for o in list(fit.observations)],
             }
         newest = sorted(entries.items(), key=lambda item: _age(item[1]), reverse=True)[:_MAX_ENTRIES]
         while len(text := json.dumps({"version": _VERSION, "fits": dict(newest)})) > MAX_FILE_BYTES:
@@ -83,7 +105,7 @@ class Calibration:
             _replace(self.path, text)
         except OSError:
             return False
-        self._saved.update({key: fit.learned for key, fit in changed.items()})
+        self._saved.update({key: learned for key, (_, learned) in changed.items()})
         return True
 
     def _read(self) -> dict[str, Any]:

@@ -9,12 +9,17 @@ import typer
 from typer.core import TyperGroup
 
 from ..errors import AnyAgentError
+from .approvals import allow, deny, list_approvals
 from .common import CHANGED_VARIABLES, Common, takes_common
 from .config_command import path, show
 from .copy_edit import copy_edit, demo
 from .doctor import doctor
+from .kept import ListsByDefault
 from .models import models
 from .run import run
+from .sessions import delete, export, list_sessions, search
+from .sessions import show as show_session
+from .stats import stats
 
 
 class Commands(TyperGroup):
@@ -65,6 +70,16 @@ app = typer.Typer(
 _config = typer.Typer(help="Where settings come from.", no_args_is_help=True, rich_markup_mode=None)
 _config.command("show")(takes_common(show))
 _config.command("path")(takes_common(path))
+_sessions = typer.Typer(cls=ListsByDefault, help="Kept conversations; alone it lists them.", rich_markup_mode=None)
+_sessions.command("list")(takes_common(list_sessions))
+_sessions.command("show")(takes_common(show_session))
+_sessions.command("export")(takes_common(export))
+_sessions.command("delete")(takes_common(delete))
+_sessions.command("search")(takes_common(search))
+_approvals = typer.Typer(cls=ListsByDefault, help="Tool calls that wait; alone it lists them.", rich_markup_mode=None)
+_approvals.command("list")(takes_common(list_approvals))
+_approvals.command("allow")(takes_common(allow))
+_approvals.command("deny")(takes_common(deny))
 
 
 def _print_version(wanted: bool) -> None:
@@ -102,5 +117,8 @@ app.command("copy-edit")(takes_common(copy_edit))
 app.command("demo")(takes_common(demo))
 app.command("models")(takes_common(models))
 app.command("doctor")(takes_common(doctor))
+app.command("stats")(takes_common(stats))
+app.add_typer(_sessions, name="sessions")
+app.add_typer(_approvals, name="approvals")
 app.add_typer(_config, name="config")
 app.command("version")(takes_common(version))

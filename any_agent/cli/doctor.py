@@ -6,8 +6,10 @@ import json
 import os
 import platform
 import sys
+import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,8 +18,10 @@ from .terminal import table, tell
 
 if TYPE_CHECKING:
     from ..config import Route, Setting
-    from ..models.servers import Server
+    from ..models.servers import Address, Server
+    from .verdicts import Asked, Told
 
+MAX_MODELS_TOLD = 5  # of one server
 _PACKAGES = ("litellm", "aiohttp", "pydantic", "tiktoken", "tenacity", "aiosqlite", "typer", "rich")
 _EXTRAS = {"proof": "harper-py", "mcp": "mcp", "web": "markdownify", "server": "starlette"}
 
@@ -31,10 +35,20 @@ class Check:
     text: str
 
 
-def doctor(common: Common) -> None:
+def doctor(
+    common: Common,
+    probe: Annotated[
+        bool | None,
+        typer.Option(
+            "--probe/--no-probe",
+            help="Ask the loaded models anew and without a limit of time, also one named with --model; or ask none.",
+        ),
+    ] = None,
+) -> None:
     """Look at this machine and its settings.
 
-    Versions, settings with their sources, and the model servers that answer here. Exit code 1 when something is wrong.
+    Versions, settings with their sources, the model servers that answer here, and what their loaded models can do: as
+    found before, or asked with at most 8 short calls each, for about a second. Exit code 1 when something is wrong.
     """
     import asyncio
 
@@ -42,12 +56,15 @@ def doctor(common: Common) -> None:
     settings, found, problem = _settings(common)
     if problem:
         checks.append(Check("settings", "problem", problem))
-    places = asyncio.run(_places(found))
+    places, told = asyncio.run(_looked_at(found, probe, is_named=bool(common.model)))
     is_well = all(check.state != "problem" for check in checks)
     if common.json:
-        print(json.dumps(_told(checks, settings, found, places, is_well), ensure_ascii=False, default=str))
+        from .verdicts import as_json
+
+        all_told = {**_told(checks, settings, found, places, is_well), "models": as_json(told)}
+        print(json.dumps(all_told, ensure_ascii=False, default=str))
     else:
-        _show(checks, settings, found, places)
+        _show(checks, settings, found, places, told)
     if not is_well:
         raise typer.Exit(1)
 
@@ -115,7 +132,44 @@ class _Place:
     server: Server | None
 
 
-async def _places(found: Route | str) -> list[_Place]:
+async def _looked_at(found: Route | str, probe: bool | None, *, is_named: bool) -> tuple[list[_Place], list[Told]]:
+    """The servers that answer, and what their models can do."""
+    from ..errors import ConfigurationError
+    from .verdicts import BUDGET_S, told_of, told_of_cloud
+
+    started = time.monotonic()
+    places, addresses = await _places(found)
+    keys = {one.base_url: one.api_key for one in addresses}
+    to_ask = [one for place in places for one in _to_ask(place, found, keys[place.base_url])]
+    told = await told_of(to_ask, probe, BUDGET_S - (time.monotonic() - started))
+    if not isinstance(found, str) and not found.is_local:
+        with suppress(ConfigurationError):  # what is wrong stands among the settings
+            told.append(await told_of_cloud(found, probe and is_named))
+    return places, told
+
+
+def _to_ask(place: _Place, found: Route | str, api_key: str | None) -> list[Asked]:
+    """The loaded models of a server, and the one that the settings name; of a gateway only that, or its only one."""
+    from ..models.servers import find_model
+    from .verdicts import Asked
+
+    server = place.server
+    if server is None or server.state != "ready":
+        return []
+    is_meant = not isinstance(found, str) and _same(found.base_url or "") == _same(place.base_url)
+    named = find_model(server, found.model) if is_meant and not isinstance(found, str) else None
+    usual = [one for one in server.models if one.is_loaded and one.kind != "embedding"][:MAX_MODELS_TOLD]
+    if server.kind == "openai_compatible" and len(server.models) > 1:
+        usual = []
+    models = usual if named is None or named in usual else [named, *usual]
+    return [Asked(server, one, api_key, one is named) for one in models]
+
+
+def _same(base_url: str) -> str:
+    return base_url.replace("//localhost", "//127.0.0.1")
+
+
+async def _places(found: Route | str) -> tuple[list[_Place], list[Address]]:
     from ..errors import ConfigurationError
     from ..models.servers import Address, addresses_here, discover
 
@@ -123,12 +177,11 @@ async def _places(found: Route | str) -> list[_Place]:
         addresses = addresses_here()
     except ConfigurationError:  # told already; the default ports are left
         addresses = addresses_here({"HOME": os.devnull}, os.sep)
-    if not isinstance(found, str) and found.is_local and found.base_url:
-        same = found.base_url.replace("//localhost", "//127.0.0.1")
-        if all(one.base_url.replace("//localhost", "//127.0.0.1") != same for one in addresses):
-            addresses.append(Address(found.base_url, found.provider or "", found.api_key))
+    given = found.base_url if not isinstance(found, str) and found.is_local else None
+    if given and not isinstance(found, str) and all(_same(one.base_url) != _same(given) for one in addresses):
+        addresses.append(Address(given, found.provider or "", found.api_key))
     servers = {server.base_url: server for server in await discover(addresses)}
-    return [_Place(one.name or "a server", one.base_url, servers.get(one.base_url)) for one in addresses]
+    return [_Place(one.name or "a server", one.base_url, servers.get(one.base_url)) for one in addresses], addresses
 
 
 def _told(
@@ -145,8 +198,11 @@ def _told(
     }
 
 
-def _show(checks: list[Check], settings: dict[str, Setting], found: Route | str, places: list[_Place]) -> None:
+def _show(
+    checks: list[Check], settings: dict[str, Setting], found: Route | str, places: list[_Place], told: list[Told]
+) -> None:
     from .config_command import as_rows, destination
+    from .verdicts import as_lines
 
     marks = {"ok": "ok", "problem": "✗"}
     out = sys.stdout
@@ -159,6 +215,10 @@ def _show(checks: list[Check], settings: dict[str, Setting], found: Route | str,
     tell(table([(place.name, place.base_url, _said(place.server)) for place in places]), to=out)
     if not any(place.server for place in places):
         tell("  none answers here; try without any:  any-agent demo", to=out)
+    if told:
+        tell("\nwhat the models can do", style="bold", to=out)
+    for line in as_lines(told):
+        tell(line, to=out)
 
 
 def _said(server: Server | None) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from ..errors import (
     AllModelsFailedError,
     AnyAgentError,
+    ApprovalPendingError,
     AuthenticationError,
     ConfigurationError,
     ContextOverflowError,
@@ -36,6 +37,7 @@ _CODES: tuple[tuple[type[BaseException], int], ...] = (
     (PermissionDeniedError, NO_PROVIDER),
     (QuotaExceededError, NO_PROVIDER),
     (HookAbortedError, REFUSED),
+    (ApprovalPendingError, REFUSED),
     (LimitError, LIMIT),
 )
 _NO_PROVIDER_NAMES = frozenset(kind.__name__ for kind, code in _CODES if code == NO_PROVIDER)
@@ -116,6 +118,8 @@ def _fix(error: AnyAgentError) -> str:
             return "give the server more time (options: timeout: seconds), or use a smaller model"
         case ToolsUnsupportedError():
             return "use a model that was trained for tools"
+        case ApprovalPendingError():
+            return "any-agent approvals, then any-agent approvals allow ID (or deny ID)"
         case LimitError():
             return f"raise {getattr(error, 'limit', None) or 'the limit'}"
         case _:

@@ -12,7 +12,11 @@ import typer
 from .common import Common
 
 if TYPE_CHECKING:
+    from ..agent import Agent
+    from ..context import ContextUsage
+    from ..session import AgentSession
     from ..types import Event, ResultMessage
+    from .run_output import JsonOutput, TextOutput
 
 
 class OutputFormat(str, Enum):
@@ -31,16 +35,40 @@ def run(
     output_format: Annotated[
         OutputFormat | None, typer.Option("--output-format", help="text; json: one object; stream-json: one per event.")
     ] = None,
+    context: Annotated[
+        bool, typer.Option("--context", help="Tell how full the model's window is, by part, after the answer.")
+    ] = False,
+    session: Annotated[
+        str | None, typer.Option("--session", help="Go on with this kept session, or begin it.", metavar="ID")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="With --session: go on where its last run stopped; takes no prompt.")
+    ] = False,
+    record: Annotated[
+        str | None, typer.Option("--record", help="Write all model calls to this tape.", metavar="FILE")
+    ] = None,
+    replay: Annotated[
+        str | None, typer.Option("--replay", help="Let this tape answer; nothing is sent.", metavar="FILE")
+    ] = None,
+    profile_run: Annotated[bool, typer.Option("--profile-run", help="Tell where the time went.")] = False,
 ) -> None:
     """Ask once; the answer streams to standard output, everything else to standard error."""
     import asyncio
 
-    text = _prompt(prompt)
+    from .run_output import output_for
+    from .run_profile import RunProfile
+
+    if resume and (session is None or prompt is not None):
+        raise typer.BadParameter("--resume goes with --session ID and without a prompt")
+    text = "" if resume else _prompt(prompt)
     chosen = output_format or (OutputFormat.JSON if common.json else OutputFormat.TEXT)
     fields: dict[str, Any] = {"system_prompt": system, "max_turns": max_turns}
-    fields["fallback_models"] = common.fallback_models or None
+    fields |= {"fallback_models": common.fallback_models or None, "record": record, "replay": replay}
     given = {name: value for name, value in fields.items() if value is not None}
-    result = asyncio.run(_ask(common, text, given, chosen))
+    output = output_for(chosen.value, is_quiet=common.quiet)
+    if profile_run:
+        output.profile = RunProfile()
+    result = asyncio.run(_ask(common, text, given, output, session, tells_context=context))
     code = _ending(result, common)
     if code:
         raise typer.Exit(code)
@@ -54,19 +82,76 @@ def _prompt(prompt: str | None) -> str:
     return prompt
 
 
-async def _ask(common: Common, prompt: str, fields: dict[str, Any], output_format: OutputFormat) -> ResultMessage:
+async def _ask(
+    common: Common,
+    prompt: str,
+    fields: dict[str, Any],
+    output: TextOutput | JsonOutput,
+    session_id: str | None,
+    *,
+    tells_context: bool,
+) -> ResultMessage:
     from ..agent import Agent
-    from .run_output import output_for
+    from ..session import AgentSession
 
-    output = output_for(output_format.value, is_quiet=common.quiet)
     result: ResultMessage | None = None
     address: dict[str, Any] = dict(common.address())
-    async with Agent(**address, **fields) as agent, aclosing(agent.stream(prompt)) as events:  # type: ignore[type-var]
-        async for event in events:
-            result = _result(event) or result
-            output.take(event)
-    assert result is not None
+    async with Agent(**address, **fields, **_keeping(session_id)) as agent:
+        session = AgentSession(agent) if session_id is None else await _kept(agent, session_id, prompt, common)
+        async with aclosing(session.stream(prompt)) as events:  # type: ignore[type-var]
+            async for event in events:
+                result = _result(event) or result
+                if event is not result:
+                    output.take(event)
+        assert result is not None
+        if tells_context and result.error is None:
+            output.context = await _context(agent, session)
+        output.take(result)
     return result
+
+
+def _keeping(session_id: str | None) -> dict[str, Any]:
+    """Options of a run that goes on with a kept session: it is kept, where the settings say."""
+    from .kept import store_path
+
+    if session_id is None:
+        return {}
+    path = store_path(None)
+    return {"enable_memory": True, **({"memory_db_path": path} if path else {})}
+
+
+async def _kept(agent: Agent, session_id: str, prompt: str, common: Common) -> AgentSession:
+    """The session as it was kept, or a new one.
+
+    Raises:
+        InvalidInputError: no prompt is given and no run was stopped.
+    """
+    from ..errors import InvalidInputError, SessionNotFoundError
+    from .terminal import tell
+
+    try:
+        session = await agent.resume(session_id)
+        said = f"session {session_id}: {len(session.messages)} messages"
+    except SessionNotFoundError:
+        if not prompt:
+            raise
+        session, said = agent.create_session(session_id), f"session {session_id}: new"
+    if not prompt and not session.is_unfinished:
+        raise InvalidInputError(
+            f"session {session_id} waits for a prompt: its last run came to its end", field="resume"
+        )
+    if prompt and session.is_unfinished:
+        said += "; its last run was stopped: --resume would go on with it"
+    if not common.quiet:
+        tell(f"  {said}", style="dim")
+    return session
+
+
+async def _context(agent: Agent, session: AgentSession) -> ContextUsage:
+    from ..context import context_usage
+
+    run = await agent.open_run(session, {})
+    return await context_usage(run.model, [*([run.system] if run.system else []), *session.messages], run.tools)
 
 
 def _result(event: Event) -> ResultMessage | None:

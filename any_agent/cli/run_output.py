@@ -7,12 +7,16 @@ import sys
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..types import (
     AssistantMessage,
     AttemptFailed,
+    ContextFitted,
+    ContextSummarized,
+    ContextTruncated,
     Event,
+    ModelLoading,
     ResultMessage,
     TextDelta,
     ThinkingDelta,
@@ -21,12 +25,20 @@ from ..types import (
     ToolStarted,
 )
 from .problems import as_dict, exit_code
-from .terminal import printable, tell
+from .terminal import printable, table, tell
+
+if TYPE_CHECKING:
+    from ..context import ContextUsage
+    from .run_profile import RunProfile
 
 _TYPES: dict[type, str] = {
     TextDelta: "text_delta",
     ThinkingDelta: "thinking_delta",
     AttemptFailed: "attempt_failed",
+    ContextFitted: "context_fitted",
+    ContextSummarized: "context_summarized",
+    ContextTruncated: "context_truncated",
+    ModelLoading: "model_loading",
     ToolStarted: "tool_started",
     ToolCompleted: "tool_completed",
     AssistantMessage: "assistant",
@@ -53,7 +65,10 @@ def plain(value: Any) -> Any:
 
 
 class JsonOutput:
-    """One object at the end."""
+    """One object at the end. Where asked for: `context` (how full the window is), `profile` (where time went)."""
+
+    context: ContextUsage | None = None
+    profile: RunProfile | None = None
 
     def __init__(self, *, is_quiet: bool = False) -> None:
         self._notes = Notes(is_quiet)
@@ -61,6 +76,8 @@ class JsonOutput:
 
     def take(self, event: Event) -> None:
         self._notes.take(event)
+        if self.profile is not None:
+            self.profile.take(event)
         if isinstance(event, AssistantMessage):
             self._model = event.model or self._model
         if isinstance(event, ResultMessage):
@@ -68,8 +85,12 @@ class JsonOutput:
 
     def _told(self, result: ResultMessage) -> dict[str, Any]:
         code = exit_code(result.error) if result.error else 0
+        told = {} if self.context is None else {"context": plain(self.context)}
+        if self.profile is not None:
+            told["profile"] = self.profile.as_dict()
         return {
             **plain(result),
+            **told,
             "model": self._model,
             "is_error": result.is_error,
             "duration_ms": result.duration_ms,
@@ -94,6 +115,9 @@ def _write(told: dict[str, Any]) -> None:
 class TextOutput:
     """The text as it arrives."""
 
+    context: ContextUsage | None = None
+    profile: RunProfile | None = None
+
     def __init__(self, *, is_quiet: bool = False) -> None:
         self._notes = Notes(is_quiet)
         self._last = "\n"
@@ -112,6 +136,13 @@ class TextOutput:
             sys.stdout.flush()
             self._last = "\n"
         self._notes.take(event)
+        if self.profile is not None:
+            self.profile.take(event)
+        if isinstance(event, ResultMessage):
+            if self.context is not None:
+                tell(f"  context: {self.context}", style="dim")
+            if self.profile is not None:
+                tell(table(self.profile.rows()), style="dim")
 
 
 def output_for(output_format: str, *, is_quiet: bool) -> TextOutput | JsonOutput:
@@ -124,10 +155,13 @@ def output_for(output_format: str, *, is_quiet: bool) -> TextOutput | JsonOutput
 class Notes:
     """What happens beside the answer, on standard error: reasoning, tools, failed tries, figures."""
 
+    LOADING_EVERY_S = 10.0  # a model may load for minutes
+
     def __init__(self, is_quiet: bool) -> None:
         self._is_quiet = is_quiet
         self._model = ""
         self._is_in_line = False
+        self._loading_due_s = 0.0
 
     def take(self, event: Event) -> None:
         if self._is_quiet:
@@ -144,6 +178,17 @@ class Notes:
             case AttemptFailed(attempt):
                 reason = (attempt.error or attempt.error_type or "failed").splitlines()[0]
                 tell(f"! {reason} ({attempt.duration_s:.1f} s): {attempt.then}")
+            case ModelLoading(model, base_url, waited_s):
+                if waited_s == 0 or waited_s >= self._loading_due_s:
+                    self._loading_due_s = waited_s + self.LOADING_EVERY_S
+                    since = f" ({waited_s:.0f} s)" if waited_s else ""
+                    tell(f"  loading model {model} at {base_url} …{since}", style="dim")
+            case ContextFitted(dropped, shortened) if dropped + shortened:
+                tell(f"  context: {dropped} messages left out, {shortened} results shortened", style="dim")
+            case ContextSummarized(covered_messages=covered):
+                tell(f"  context: a summary stands for {covered} messages", style="dim")
+            case ContextTruncated(reported, expected):
+                tell(f"! the server cut the prompt to {reported:,} of at least {expected:,} tokens: asked again")
             case ToolStarted(call):
                 arguments = ", ".join(f"{name}={_brief(value)}" for name, value in call.input.items())
                 tell(f"* {call.name}({arguments})", style="dim")

@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from .fitted_model import FittedModel, cut_error, fitted, fitted_chain
+from .chain import fitted, fitted_chain, keep_learned
+from .fitted_model import FittedModel, cut_error
 from .manager import ContextManager, Fit
 from .shorten import truncate_messages
 from .strategies import STRATEGIES, Exchange, Strategy, adaptive, find_strategy, sliding, truncate
+from .summary import Summary
+from .usage import ContextUsage, context_usage
 
 
 def estimate_tokens(messages: Sequence[Any], model: str = "gpt-3.5-turbo") -> int:
@@ -22,19 +25,32 @@ def estimate_tokens(messages: Sequence[Any], model: str = "gpt-3.5-turbo") -> in
     return estimate(messages, model)
 
 
+def __getattr__(name: str) -> Any:
+    if name == "TokenCounter":  # promised here; the room of tokens is loaded when it is needed
+        from ..tokens import TokenCounter
+
+        return TokenCounter
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 __all__ = [
     "STRATEGIES",
     "ContextManager",
+    "ContextUsage",
     "Exchange",
     "Fit",
     "FittedModel",
     "Strategy",
+    "Summary",
+    "TokenCounter",
     "adaptive",
+    "context_usage",
     "cut_error",
     "estimate_tokens",
     "find_strategy",
     "fitted",
     "fitted_chain",
+    "keep_learned",
     "sliding",
     "truncate",
     "truncate_messages",

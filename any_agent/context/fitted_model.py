@@ -1,27 +1,28 @@
 """A Model that keeps one conversation inside the real window of the model it wraps.
 
-It learns the window from the server before a long prompt, from an overflow error's own numbers, and from a reported
-prompt that is shorter than what was sent; then it fits the history again and repeats the call once.
+It learns the window from the server before a long prompt and when it may have changed, from an overflow error's own
+numbers, from a reported prompt that is shorter than what was sent, and from answers that stay empty; then it fits the
+history again and repeats the call.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
-from ..errors import ContextOverflowError
-from ..models.fallback import FallbackModel
+from ..config.providers import is_near
+from ..errors import ContextOverflowError, EmptyResponseError, ServerUnreachableError, StreamInterruptedError
 from ..protocols import Model
 from ..types import (
     Attempt,
     AttemptFailed,
     ContextFitted,
-    ContextStrategy,
     ContextTruncated,
     Delta,
     ImageBlock,
@@ -33,25 +34,29 @@ from ..types import (
     ToolSpec,
     ToolUseBlock,
 )
-from .manager import ContextManager
-from .strategies import Strategy
-from .summary import summarizer
+from .manager import ContextManager, Fit
+from .window import ASSUMED_TOKENS, AskWindow, GrowthWatch, WindowWatch, window_of_cut
 
 _log = logging.getLogger("any_agent")
+MOST_REPEATS = 3  # of one call, each with less history
 SHORT_CHARS = 1500  # shorter prompts fit nearly every window: nothing is counted and no server is asked about them
 
 
 class CalibratedCounter(Protocol):
-    """What is needed of a TokenCounter: bounds that hold, and learning from what the server reports."""
+    """What is needed of a TokenCounter: bounds that hold, and learning from what the server reports.
+
+    `floor` is the least that any tokenizer makes of messages; `unlearn` forgets the last reports.
+    """
 
     def upper(self, messages: Sequence[Message], tools: Sequence[ToolSpec] = ()) -> int: ...
 
     def lower(self, messages: Sequence[Message], tools: Sequence[ToolSpec] = ()) -> int: ...
 
+    def floor(self, messages: Sequence[Message]) -> int: ...
+
     def learn(self, messages: Sequence[Message], tools: Sequence[ToolSpec], reported_prompt_tokens: int) -> object: ...
 
-
-AskWindow = Callable[[], Awaitable["int | None"]]
+    def unlearn(self, reports: int) -> None: ...
 
 
 Parts = Callable[[], "tuple[ContextManager, CalibratedCounter]"]
@@ -65,7 +70,11 @@ class FittedModel:
             `max_tokens` is 0 does not know the window yet.
         ask_window: asks the server for the served window, tokens; None or a None answer: unknown.
         on_truncation: `repeat` fits again and repeats, `raise` raises, `ignore` goes on.
-        is_eager: fit every prompt, however short (the user named the window).
+        is_eager: fit every prompt, however short.
+        is_window_named: the user named the window: the server is not asked for it, only believed when it overflows.
+        ask_again_s: how old the server's word may be when history is about to be dropped.
+        keep: keeps what was learned of the tokenizer, after each answer.
+        warned: models whose window is not known and that were warned of; shared by conversations.
     """
 
     def __init__(
@@ -76,20 +85,31 @@ class FittedModel:
         *,
         on_truncation: str = "repeat",
         is_eager: bool = False,
+        is_window_named: bool = False,
+        ask_again_s: float = 5.0,
+        keep: Callable[[], Awaitable[None]] | None = None,
+        warned: set[Any] | None = None,
     ) -> None:
         self.inner = inner
         self.on_truncation = on_truncation
+        self.summary_model: Model | None = None  # None: the model itself
         self._parts = parts
-        self._ask_window = ask_window
+        self._can_tell = ask_window is not None
+        self.watch = WindowWatch(ask_window, ask_again_s)
         self._is_eager = is_eager
+        self._is_window_named = is_window_named
+        self._keep = keep
+        self._warned = set() if warned is None else warned
         self._seen: tuple[int, Message | None, int] = (
             0,
             None,
             0,
         )  # count, last one, characters
-        self._news: tuple[int, int] = (0, 0)
+        self._is_guessed = False  # the window is our guess: when in doubt the server decides
+        self._answered_tokens = 0  # the longest prompt that was surely read whole
+        self._growth = GrowthWatch()
+        self._empty: Message | None = None  # the last message of the prompt that had an empty answer just now
         self._cannot_count = False
-        self._has_asked = False
 
     @cached_property
     def _made(self) -> tuple[ContextManager, CalibratedCounter]:
@@ -111,68 +131,120 @@ class FittedModel:
     def base_url(self) -> str | None:
         return getattr(self.inner, "base_url", None)
 
+    @property
+    def assumed_tokens(self) -> int:
+        """The window taken as safe while nothing tells it: the family's; nearby, 4,096 at most."""
+        limit = int(getattr(self.counter, "limit", None) or ASSUMED_TOKENS)
+        host = urlsplit(self.base_url or "").hostname
+        return min(limit, ASSUMED_TOKENS) if host and is_near(host) else limit
+
+    async def make(self) -> None:
+        """Make the counter and the manager if that was not done yet; reading a vocabulary takes up to 0.5 s."""
+        if "_made" not in self.__dict__:
+            made = await asyncio.to_thread(self._parts)
+            self.__dict__.setdefault("_made", made)
+
+    async def knows_window(self) -> bool:
+        """Whether the window is known; asks the server when it may tell something new. After `make()`."""
+        if not self._is_window_named and self.watch.is_due(is_known=self.manager.max_tokens > 0):
+            await self._ask_anew()
+        return self.manager.max_tokens > 0
+
     async def stream(self, request: ModelRequest) -> AsyncIterator[Delta]:
         """Like the inner model, with messages that fit; `ContextFitted` and `ContextTruncated` tell what happened."""
-        refused: ContextOverflowError | None = None
-        asked, is_second = request, False
+        refused: ContextOverflowError | EmptyResponseError | None = None
+        asked, repeats = request, 0
         while True:
             before = asked.messages
             asked, news = await self._fit(request)
-            if refused is not None and list(map(id, asked.messages)) == list(map(id, before)):
+            is_same = repeats > 0 and list(map(id, asked.messages)) == list(map(id, before))
+            if refused is not None and is_same:
                 raise refused  # nothing could be left out: the same call would fail again
-            if news is not None:
-                yield news
+            for one in news:
+                yield one
             cut: ContextTruncated | None = None
+            is_last = is_same or repeats >= MOST_REPEATS
             try:
                 async with aclosing(self.inner.stream(asked)) as deltas:  # type: ignore[type-var]
                     async for delta in deltas:
                         if isinstance(delta, StreamEnd):
                             cut = await self._check(asked, delta)
-                            if cut is not None and self.on_truncation == "repeat" and not is_second:
+                            if cut is not None and self.on_truncation == "repeat" and not is_last:
                                 break
                         yield delta
-            except ContextOverflowError as error:
-                if is_second or error.delivered_chars:
+            except (ContextOverflowError, EmptyResponseError) as error:
+                if is_last or error.delivered_chars or not self._may_be_too_long(error, request, asked, repeats):
                     raise
-                await self._correct(error, asked)
-                refused, is_second = error, True
+                await self._correct(error, asked, repeats)
+                refused, repeats = error, repeats + 1
                 then = f"history is fitted to {self.manager.max_tokens} tokens, repeated"
                 said = f"{type(error).__name__}", str(error), error.status
                 yield AttemptFailed(Attempt(self.name, self.base_url, 0.0, *said, then=then))
                 continue
+            except (ServerUnreachableError, StreamInterruptedError):
+                self.watch.note_loss()
+                self._answered_tokens = 0
+                raise
             if cut is None:
+                if self._keep is not None:
+                    await self._keep()
                 return
-            if is_second or self.on_truncation == "ignore":  # the answer is out: it stays
+            if is_last or self.on_truncation == "ignore":  # the answer is out: it stays
                 _log.warning("%s: the server cut the prompt to %d tokens", self.name, cut.reported_tokens)
                 return
             yield cut
             if self.on_truncation == "raise":
                 raise cut_error(cut)
-            is_second = True
+            refused, repeats = None, repeats + 1
 
     async def aclose(self) -> None:
         await self.inner.aclose()
 
     # -------------------------------------------------------------- before the call
 
-    async def _fit(self, request: ModelRequest) -> tuple[ModelRequest, ContextFitted | None]:
+    async def _fit(self, request: ModelRequest) -> tuple[ModelRequest, list[Delta]]:
         is_idle = not self._is_eager and "_made" not in self.__dict__
-        if is_idle and (self._ask_window is None or self._is_short(request)):
-            return request, None  # a model that cannot tell its window is left alone
-        if "_made" not in self.__dict__:
-            self.__dict__["_made"] = await asyncio.to_thread(self._parts)  # reading a vocabulary takes up to 0.5 s
-        if not self.manager.max_tokens and not await self._knows_window():
-            return request, None  # sent whole; an overflow or a cut will tell
+        if is_idle and (not self._can_tell or self._is_short(request)):
+            return request, []  # a model that cannot tell its window is left alone
+        await self.make()
+        if not await self.knows_window():
+            self._warn(request)
+            return request, []  # sent whole; an overflow or a cut will tell
+        request = replace(request, messages=tuple(request.messages))  # what cannot change is counted once
         await self._settle_doubt(request)
-        fit = await self.manager.fit(request.messages, request.tools)
+        fit = await self._fitted(request)
+        news: list[Delta] = [] if fit.summarized is None else [fit.summarized]
         if not fit.has_changed:
-            return request, None
-        news = None
-        if (fit.dropped_messages, fit.shortened_results) != self._news and fit.tokens_after != fit.tokens_before:
-            self._news = (fit.dropped_messages, fit.shortened_results)
-            window = self.manager.max_tokens
-            news = ContextFitted(*self._news, fit.tokens_before, fit.tokens_after, window)
+            return request, news
+        if fit.tokens_after != fit.tokens_before:  # also when a result that was shortened is shortened again
+            left_out = (fit.dropped_messages, fit.shortened_results)
+            news.append(ContextFitted(*left_out, fit.tokens_before, fit.tokens_after, self.manager.max_tokens))
         return replace(request, messages=fit.messages), news
+
+    async def _fitted(self, request: ModelRequest) -> Fit:
+        """What the manager keeps; what does not fit a window that was only guessed is sent all the same."""
+        messages, tools = request.messages, request.tools
+        before = self.counter.upper(self.manager.view(messages), tools) if self._is_guessed else 0
+        try:
+            return await self.manager.fit(messages, tools)
+        except ContextOverflowError:
+            if not self._is_guessed:
+                raise
+            view = tuple(self.manager.view(messages))
+            return Fit(view, before, self.counter.upper(view, tools), len(messages) - len(view), 1)
+
+    def _warn(self, request: ModelRequest) -> None:
+        """Once a model: its window is not known, and the prompt has outgrown what is safe."""
+        place = (self.name, self.base_url)
+        if place in self._warned or self.counter.upper(request.messages, request.tools) <= self.assumed_tokens:
+            return
+        self._warned.add(place)
+        _log.warning(
+            "%s: nothing tells the window of this model, and the prompt may have outgrown %d tokens. It is sent whole "
+            "until the server refuses or cuts it; set context_window_size to be sure.",
+            self.name,
+            self.assumed_tokens,
+        )
 
     def _is_short(self, request: ModelRequest) -> bool:
         """Counts characters, of new messages only: a conversation grows at its end."""
@@ -188,54 +260,109 @@ class FittedModel:
         return chars <= SHORT_CHARS
 
     async def _settle_doubt(self, request: ModelRequest) -> None:
-        """Ask the server for its own count before history is dropped on a mere bound."""
-        count = None if self._cannot_count else getattr(self.inner, "count_prompt", None)
-        if count is None or self.counter.upper(request.messages, request.tools) <= self.manager.available_tokens:
-            return
+        """Before history is dropped: ask the server for its window, then for its own count if there is only a bound."""
         view = self.manager.view(request.messages)
         upper = self.counter.upper(view, request.tools)
-        if upper > self.manager.available_tokens and upper > 1.05 * self.counter.lower(view, request.tools):
-            exact = await count(replace(request, messages=view))
-            self._cannot_count = not exact
-            if exact:
-                self.counter.learn(view, request.tools, exact)
+        if upper <= self.manager.available_tokens:
+            return
+        if not self._is_window_named and self.watch.is_stale and await self._ask_anew():
+            view = self.manager.view(request.messages)
+            upper = self.counter.upper(view, request.tools)
+        if upper > max(self.manager.available_tokens, 1.05 * self.counter.lower(view, request.tools)):
+            await self._count(replace(request, messages=view))
 
-    async def _knows_window(self) -> bool:
-        if self._has_asked or self._ask_window is None:
-            return False
-        self._has_asked = True
-        window = await self._ask_window()
+    async def count_exactly(self, messages: Sequence[Message], tools: Sequence[ToolSpec] = ()) -> int | None:
+        """The server's own count of a prompt; None: it has none. After `make()`."""
+        return await self._count(ModelRequest(messages, tuple(tools)))
+
+    async def _count(self, request: ModelRequest) -> int | None:
+        count = None if self._cannot_count else getattr(self.inner, "count_prompt", None)
+        exact: int | None = await count(request) if count is not None else None
+        self._cannot_count = not exact
+        if exact:
+            self.counter.learn(request.messages, request.tools, exact)
+        return exact or None
+
+    async def _ask_anew(self) -> bool:
+        window = await self.watch.news()
         if window:
-            self.manager.learn_window(window)
+            self._believe(window)
         return bool(window)
+
+    def _believe(self, window: int, *, is_guess: bool = False) -> None:
+        self._is_guessed = is_guess
+        self._answered_tokens = min(self._answered_tokens, window)
+        self.manager.learn_window(window)
 
     # -------------------------------------------------------------- after the call
 
-    async def _correct(self, error: ContextOverflowError, asked: ModelRequest) -> None:
-        """Believe the server: its window, and its count of what was sent."""
-        if error.current_tokens and error.current_tokens > 1:
-            self.counter.learn(asked.messages, asked.tools, error.current_tokens)
-        told = error.max_tokens or (self._ask_window and await self._ask_window())
+    def _may_be_too_long(
+        self, error: ContextOverflowError | EmptyResponseError, request: ModelRequest, asked: ModelRequest, repeats: int
+    ) -> bool:
+        """An empty answer may mean it: when it comes twice, to a prompt longer than all that were answered."""
+        if isinstance(error, ContextOverflowError):
+            return repeats == 0 or error.max_tokens is None  # a number that the server repeats does not get better
+        last = request.messages[-1] if request.messages else None
+        was_empty, self._empty = self._empty is last, last
+        if not was_empty or "_made" not in self.__dict__:
+            return False
+        return self.counter.upper(asked.messages, asked.tools) > self._answered_tokens
+
+    async def _correct(
+        self, error: ContextOverflowError | EmptyResponseError, asked: ModelRequest, repeats: int
+    ) -> None:
+        """Believe the server: its window, and its count of what was sent. Where it tells nothing, guess."""
+        await self.make()
+        told: int | None = None
+        if isinstance(error, ContextOverflowError):
+            told = error.max_tokens
+            if error.current_tokens and error.current_tokens > 1:
+                self.counter.learn(asked.messages, asked.tools, error.current_tokens)
+        told = told or await self.watch.ask()
         if told:
-            self.manager.learn_window(told)
+            self._believe(told)
         sent = self.counter.upper(asked.messages, asked.tools)
         if not told or sent <= self.manager.available_tokens:  # it does not fit, whatever the numbers say
-            self.manager.learn_window(sent * 3 // 4)
+            known_good = self._answered_tokens and self._answered_tokens + self.manager.reserve_tokens
+            self._believe(max(sent // 2 if repeats else sent * 3 // 4, known_good), is_guess=True)
 
     async def _check(self, asked: ModelRequest, end: StreamEnd) -> ContextTruncated | None:
         """Learn from the reported prompt; None unless it is shorter than what was surely sent."""
-        usage = end.usage
+        self.watch.note_answer(end.model)
+        self._empty, usage = None, end.usage
         if "_made" not in self.__dict__ or usage is None or usage.is_estimated or usage.input_tokens <= 0:
             return None
-        least = self.counter.lower(asked.messages, asked.tools)
-        if usage.input_tokens >= least:
-            self.counter.learn(asked.messages, asked.tools, usage.input_tokens)
+        told, bound = usage.input_tokens, self.counter.lower(asked.messages, asked.tools)
+        cut_window, spare = window_of_cut(told), self.manager.reserve_tokens
+        least = bound
+        # Ollama's cut is known by its figure, even before its tokenizer is.
+        is_power = cut_window >= 2048 and cut_window & (cut_window - 1) == 0  # all its defaults are
+        if is_power and bound < cut_window and getattr(self.inner, "provider", None) == "ollama":
+            least = cut_window if self.counter.upper(asked.messages, asked.tools) > cut_window else bound
+        grown = self._growth.least(asked.messages, (end.model, *asked.tools), self.counter.floor)
+        is_creeping, least = least <= told < grown, max(least, grown)
+        if told >= least:
+            self._growth.note(told)
+            self.counter.learn(asked.messages, asked.tools, told)
+            self._answered_tokens = max(self._answered_tokens, told)
+            if self._is_guessed and told + spare > self.manager.max_tokens:
+                self._believe(told + spare, is_guess=True)
             return None
-        told = await self._ask_window() if self._ask_window else None
-        spare = self.manager.reserve_tokens
-        window = told if told and told < least else usage.input_tokens + spare
-        self.manager.learn_window(window)
-        return ContextTruncated(usage.input_tokens, least, self.manager.max_tokens)
+        doubtful = self._growth.forget()
+        if is_creeping:  # the cuts began some calls ago, each within the doubt
+            self.counter.unlearn(doubtful)
+        served = await self.watch.ask()
+        if served and served <= least:
+            self._believe(served)
+        else:
+            self._believe(cut_window if cut_window > self._answered_tokens else told + spare, is_guess=True)
+        if told < bound:  # then it is not believed, unless it shows another tokenizer
+            self.counter.learn(asked.messages, asked.tools, told)
+        sent = self.counter.upper(asked.messages, asked.tools)
+        if sent <= self.manager.available_tokens:  # an earlier cut was taken for the tokenizer's ways
+            self._believe(sent * 3 // 4, is_guess=True)
+        model = end.model or self.name
+        return ContextTruncated(told, least, self.manager.max_tokens, model, usage, end.cost_usd)
 
 
 def chars_of(message: Message) -> int:
@@ -251,69 +378,6 @@ def chars_of(message: Message) -> int:
         elif isinstance(block, ImageBlock):
             total += SHORT_CHARS  # an image is never short
     return total
-
-
-def fitted(
-    model: Model,
-    *,
-    window_tokens: int | None = None,
-    reserve_tokens: int | None = None,
-    strategy: ContextStrategy | str | Strategy = ContextStrategy.SLIDING_WINDOW,
-    preserve_system: bool = True,
-    max_history_messages: int | None = None,
-    on_truncation: str = "repeat",
-    shared: dict[str, Any] | None = None,
-) -> FittedModel:
-    """A model for one conversation, fitted with a counter for its server and a summarizer on the model itself.
-
-    Args:
-        shared: keeps what one conversation learned of a tokenizer for the next ones of the same agent.
-    """
-
-    def parts() -> tuple[ContextManager, CalibratedCounter]:
-        from ..calibration import Calibration
-        from ..tokens import TokenCounter
-
-        known = Calibration() if shared is None else shared.setdefault("calibration", Calibration())
-        counter = TokenCounter(model.name, server=getattr(model, "base_url", None), calibration=known)
-        _ = counter.vocabulary
-        manager = ContextManager(
-            model.name,
-            strategy,
-            window_tokens or 0,
-            reserve_tokens,
-            counter=counter,
-            preserve_system=preserve_system,
-            max_history_messages=max_history_messages,
-            summarize=summarizer(model),
-        )
-        return manager, counter
-
-    is_eager = window_tokens is not None or max_history_messages is not None
-    ask = getattr(model, "served_window", None)
-    return FittedModel(model, parts, ask, on_truncation=on_truncation, is_eager=is_eager)
-
-
-def fitted_chain(
-    chain: Model, known: dict[Any, FittedModel], how: Mapping[str, Any], shared: dict[str, Any] | None = None
-) -> Model:
-    """A fallback chain with each model fitted to its own window.
-
-    Args:
-        known: what the models of this conversation have learned so far; new ones are added.
-        how, shared: arguments of `fitted`.
-    """
-    if not isinstance(chain, FallbackModel):
-        return chain
-    models: list[Model] = []
-    for model in chain.models:
-        key = (len(models), model.name, getattr(model, "base_url", None), *map(str, how.values()))
-        one = known.get(key)
-        if one is None:
-            one = known[key] = fitted(model, **how, shared=shared)
-        one.inner = model
-        models.append(one)
-    return FallbackModel(models, chain.policy)
 
 
 def cut_error(cut: ContextTruncated) -> ContextOverflowError:

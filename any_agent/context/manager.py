@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from inspect import isawaitable
-from typing import Any, Protocol, cast
+from math import ceil
+from typing import Any, cast
 
 from ..errors import ContextOverflowError
 from ..models.wire import from_wire, to_wire
-from ..types import ContextStrategy, Message, SystemMessage, ToolMessage, ToolSpec, UserMessage
-from .shorten import shortened
-from .strategies import Exchange, Strategy, find_strategy, importance, sliding
+from ..types import ContextStrategy, ContextSummarized, Message, SystemMessage, ToolMessage, ToolSpec, UserMessage
+from .shorten import first_numbers, shortened
+from .strategies import Exchange, Strategy, find_strategy, grouped, importance, sliding
+from .summary import MOST_TOKENS, Counter, Summarize, Summary, as_message, clipped, told_by
 
-LOW_WATERMARK = 0.7  # trimming goes down to this share of the budget, so that it happens seldom
+_log = logging.getLogger("any_agent")
+LOW_WATERMARK = 0.7  # shortening goes down to this share of the budget, so that it happens seldom
+DROP_WATERMARK = 0.5  # dropping goes further: all that stays must be prefilled anew (benchmarks/context.py)
 OLD_RESULT_CHARS = 400  # what is left of an old tool result before whole exchanges are dropped
-
-
-class Counter(Protocol):
-    """What is needed of a TokenCounter: an upper bound."""
-
-    def upper(self, messages: Sequence[Message], tools: Sequence[ToolSpec] = ()) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +31,11 @@ class Fit:
     tokens_after: int
     dropped_messages: int = 0
     shortened_results: int = 0
+    summarized: ContextSummarized | None = None  # a summary that was made for this fit
 
     @property
     def has_changed(self) -> bool:
         return bool(self.dropped_messages or self.shortened_results)
-
-
-Summarize = Callable[[Sequence[Message]], Awaitable[str]]
 
 
 class ContextManager:
@@ -50,7 +47,8 @@ class ContextManager:
         max_tokens: the window; None: what the counter knows of the model; 0: not known yet (`learn_window` tells it).
         reserve_tokens: kept free for the answer; None: a quarter of the window, at most 1,000.
         max_history_messages: most messages sent besides the system prompt; None: no limit.
-        summarize: gives the text that stands for dropped messages (strategy summarize).
+        summarize: gives the text, or the Summary, that stands for dropped messages (strategy summarize).
+        can_read_results: the model has the tool `read_result`; what is left out of a result then names it.
     """
 
     def __init__(
@@ -65,6 +63,7 @@ class ContextManager:
         preserve_last_n: int = 1,
         max_history_messages: int | None = None,
         summarize: Summarize | None = None,
+        can_read_results: bool = False,
     ) -> None:
         if counter is None:
             from ..tokens import TokenCounter
@@ -78,19 +77,40 @@ class ContextManager:
         self.preserve_last_n = preserve_last_n
         self.max_history_messages = max_history_messages
         self.summarize = summarize
+        self.can_read_results = can_read_results
         self._choose: Strategy = find_strategy(strategy)
         self._gone: dict[int, Message] = {}  # by id(); holding the message keeps its id from being given again
         self._short: dict[int, tuple[Message, Message]] = {}
         self._summary: UserMessage | None = None
+        self._known: ContextSummarized | None = None  # of an earlier run; used as soon as history must go
 
     @property
     def reserve_tokens(self) -> int:
-        return min(1000, self.max_tokens // 4) if self._reserve_tokens is None else self._reserve_tokens
+        return self.reserve_for(self.max_tokens)
+
+    def reserve_for(self, window_tokens: int) -> int:
+        """Tokens of such a window kept free for the answer."""
+        return min(1000, window_tokens // 4) if self._reserve_tokens is None else self._reserve_tokens
+
+    @property
+    def shortened_results(self) -> int:
+        """How many tool messages are sent shortened."""
+        return sum([key not in self._gone for key in self._short])
 
     @property
     def available_tokens(self) -> int:
         """Tokens a prompt may have: the window less the reserve, but at least half of the window."""
         return max(self.max_tokens - self.reserve_tokens, self.max_tokens // 2)
+
+    @property
+    def summary_tokens(self) -> int:
+        """Tokens a summary may have."""
+        return min(MOST_TOKENS, self.available_tokens // 5)
+
+    @property
+    def summary(self) -> str | None:
+        """The summary that stands for dropped messages now."""
+        return None if self._summary is None else told_by(self._summary)
 
     async def manage_context(
         self,
@@ -129,16 +149,21 @@ class ContextManager:
         view = self.view(messages)
         before = self.counter.upper(view, tools)
         if self._fits(view, tools, before):
-            return Fit(tuple(view), before, before, self._dropped(messages, view), self._shortened())
+            return Fit(tuple(view), before, before, self._dropped(messages, view), self.shortened_results)
+        if self._known is not None:
+            self._take_known(messages)
+            return await self.fit(messages, tools)
         target = int(self.available_tokens * LOW_WATERMARK)
         if before > self.available_tokens:
-            self._shorten(view, tools, target, self._old_results(view), OLD_RESULT_CHARS)
+            self._shorten(messages, tools, target, self._old_results(view), OLD_RESULT_CHARS)
             view = self.view(messages)
+        summarized = None
         if self.counter.upper(view, tools) > target or self._too_many(view):
-            await self._drop_exchanges(view, tools, target, self._choose)
+            target = int(self.available_tokens * DROP_WATERMARK)
+            summarized = await self._drop_exchanges(messages, tools, target, self._choose)
             view = self.view(messages)
         if self.counter.upper(view, tools) > self.available_tokens:  # the strategy kept too much
-            await self._drop_exchanges(view, tools, target, sliding)
+            await self._drop_exchanges(messages, tools, target, sliding, is_summarized=True)
             view = self.view(messages)
         if self.counter.upper(view, tools) > self.available_tokens:
             self._squeeze_last(messages, tools)
@@ -146,11 +171,17 @@ class ContextManager:
         after = self.counter.upper(view, tools)
         if after > self.max_tokens and self._lower(view, tools) > self.max_tokens:
             raise self._overflow(view, tools, after)  # in doubt the server decides; the reserve may be used up
-        return Fit(tuple(view), before, after, self._dropped(messages, view), self._shortened())
+        return Fit(tuple(view), before, after, self._dropped(messages, view), self.shortened_results, summarized)
 
     def learn_window(self, max_tokens: int) -> None:
-        """Correct the window, e.g. from an overflow error's own numbers."""
+        """Correct the window. In a much wider one the history is whole again."""
+        if max_tokens > 1.25 * self.max_tokens > 0:
+            self._gone, self._short, self._summary = {}, {}, None
         self.max_tokens = max(max_tokens, 64)
+
+    def restore(self, summary: ContextSummarized) -> None:
+        """Go on with the summary of an earlier run. The history is whole while it fits; then the summary is used."""
+        self._known = summary
 
     # -------------------------------------------------------------- inside
 
@@ -162,8 +193,10 @@ class ContextManager:
         most = self.max_history_messages
         return most is not None and sum(not isinstance(m, SystemMessage) for m in view) > most
 
-    def view(self, messages: Sequence[Message]) -> list[Message]:
-        """What is left of the history after the trims so far."""
+    def view(self, messages: Sequence[Message]) -> Sequence[Message]:
+        """What is left of the history after the trims so far; the history itself when that is all of it."""
+        if not self._gone and not self._short and self._summary is None:
+            return messages
         # Written with map, for thousands of messages each turn cost no call of their own.
         ids = list(map(id, messages))
         parts = zip(messages, map(self._gone.__contains__, ids), map(self._short.get, ids), strict=True)
@@ -177,11 +210,12 @@ class ContextManager:
         lower = getattr(self.counter, "lower", self.counter.upper)
         return cast("int", lower(view, tools))
 
+    def _estimate(self, messages: Sequence[Message]) -> int:
+        estimate = getattr(self.counter, "estimate", self.counter.upper)
+        return cast("int", estimate(messages))
+
     def _dropped(self, messages: Sequence[Message], view: Sequence[Message]) -> int:
         return len(messages) - len(view) + (self._summary is not None)
-
-    def _shortened(self) -> int:
-        return sum([key not in self._gone for key in self._short])
 
     def _original(self, message: Message) -> Message:
         return next((old for old, new in self._short.values() if new is message), message)
@@ -192,25 +226,43 @@ class ContextManager:
         return found[:-1] if view and found and view[-1] is found[-1] else found
 
     def _shorten(
-        self, view: list[Message], tools: Sequence[ToolSpec], target: int, results: list[ToolMessage], most_chars: int
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[ToolSpec],
+        target: int,
+        results: list[ToolMessage],
+        most_chars: int,
     ) -> None:
-        tokens = self.counter.upper(view, tools)
-        for message in results:
+        tokens = self.counter.upper(self.view(messages), tools)
+        numbers = first_numbers(messages) if self.can_read_results else {}
+        for message in sorted(results, key=lambda m: 1.0 if m.importance is None else m.importance):
             if tokens <= target:
                 break
-            short = shortened(message, most_chars)
+            original = self._original(message)
+            short = shortened(original, most_chars, numbers.get(id(original)))  # type: ignore[arg-type]
             if short is None:
                 continue
-            original = self._original(message)
-            self._short[id(original)] = (original, short)
-            tokens += self.counter.upper([short]) - self.counter.upper([message])
+            saved = self.counter.upper([message]) - self.counter.upper([short])
+            if saved > 0:
+                self._short[id(original)] = (original, short)
+                tokens -= saved
 
     async def _drop_exchanges(
-        self, view: list[Message], tools: Sequence[ToolSpec], target: int, choose: Strategy
-    ) -> None:
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[ToolSpec],
+        target: int,
+        choose: Strategy,
+        *,
+        is_summarized: bool = False,
+    ) -> ContextSummarized | None:
+        view = self.view(messages)
         system = [m for m in view if isinstance(m, SystemMessage)]
         kept_system = system if self.preserve_system else [m for m in system if m.pinned]
-        fixed = self.counter.upper(kept_system, tools)
+        will_summarize = self.summarize is not None and not is_summarized and self._is_summarizing
+        fixed = self.counter.upper(kept_system, tools) + self.summary_tokens * will_summarize
+        if self._summary is not None and not will_summarize:
+            fixed += self.counter.upper([self._summary])
         exchanges = self._exchanges([m for m in view if not isinstance(m, SystemMessage) and m is not self._summary])
         choice = choose(exchanges, target - fixed)
         chosen = await choice if isawaitable(choice) else choice
@@ -220,12 +272,19 @@ class ContextManager:
         stays |= {id(m) for m in kept_system}
         if self.max_history_messages is not None:
             stays &= self._newest(exchanges, stays) | {id(m) for m in system}
-        gone = [m for m in view if id(m) not in stays and m is not self._summary]
-        for message in gone:
-            original = self._original(message)
-            self._gone[id(original)] = original
-        if gone and self.summarize is not None and self.strategy in (ContextStrategy.SUMMARIZE, "summarize"):
-            await self._summarized(gone)
+        gone = [self._original(m) for m in view if id(m) not in stays and m is not self._summary]
+        summary = await self._summary_of(gone) if gone and will_summarize else None
+        # Nothing is awaited from here: messages go and their summary comes in one step, whoever interrupts.
+        self._gone.update({id(message): message for message in gone})
+        if summary is None:
+            return None
+        self._summary = as_message(summary.text)
+        covered = self._covered(messages, gone)
+        return ContextSummarized(summary.text, covered, len(gone), summary.model, summary.usage, summary.cost_usd)
+
+    @property
+    def _is_summarizing(self) -> bool:
+        return self.strategy in (ContextStrategy.SUMMARIZE, "summarize")
 
     def _newest(self, exchanges: Sequence[Exchange], stays: set[int]) -> set[int]:
         """Ids of the newest exchanges that keep within `max_history_messages`; kept ones always."""
@@ -239,27 +298,46 @@ class ContextManager:
                 left = 0
         return out
 
-    async def _summarized(self, gone: Sequence[Message]) -> None:
+    async def _summary_of(self, gone: Sequence[Message]) -> Summary | None:
         assert self.summarize is not None
-        told = [self._summary, *gone] if self._summary else list(gone)
         try:
-            text = await self.summarize(told)
-        except Exception:  # no summary is no reason to fail: the history just slides
-            return
-        if text:
-            self._summary = UserMessage(f"(Summary of what was said before: {text})")
+            made = await self.summarize([self._summary, *gone] if self._summary else list(gone))
+        except Exception as error:  # no summary is no reason to fail: the history just slides
+            _log.warning("no summary could be made, history slides: %s: %s", type(error).__name__, error)
+            return None
+        summary = made if isinstance(made, Summary) else Summary(made)
+        text = clipped(summary.text, self.summary_tokens, self._estimate)
+        return Summary(text, summary.model, summary.usage, summary.cost_usd) if text else None
+
+    @staticmethod
+    def _covered(messages: Sequence[Message], gone: Sequence[Message]) -> int:
+        """How many of the oldest messages, system prompts left out, a summary of `gone` stands for."""
+        ids = set(map(id, gone))
+        last = max((i for i, m in enumerate(messages) if id(m) in ids), default=-1)
+        return sum(not isinstance(m, SystemMessage) for m in messages[: last + 1])
+
+    def _take_known(self, messages: Sequence[Message]) -> None:
+        known, self._known = self._known, None
+        assert known is not None
+        left = known.covered_messages
+        for group in grouped([m for m in messages if not isinstance(m, SystemMessage)])[:-1]:
+            if left <= 0:
+                break
+            left -= len(group)
+            if not any(m.pinned for m in group):
+                self._gone.update({id(m): m for m in group})
+        self._summary = as_message(clipped(known.summary, self.summary_tokens, self._estimate))
 
     def _exchanges(self, messages: Sequence[Message]) -> list[Exchange]:
-        groups: list[list[Message]] = []
-        for message in messages:
-            if isinstance(message, UserMessage) or not groups:
-                groups.append([])
-            groups[-1].append(message)
+        groups = grouped(messages)
         first_kept = len(groups) - max(self.preserve_last_n, 1)
+        alone = [self.counter.upper(group) for group in groups]
+        # Bounds of parts add up to more than the bound of the whole, which is what must fit.
+        share = self.counter.upper(messages) / (sum(alone) or 1)
         return [
             Exchange(
                 tuple(group),
-                self.counter.upper(group),
+                ceil(alone[place] * min(share, 1.0)),
                 place >= first_kept or any(m.pinned for m in group),
                 importance(group, place, len(groups)),
             )
@@ -281,7 +359,7 @@ class ContextManager:
         for most_chars in (2000, OLD_RESULT_CHARS, 80):
             view = self.view(messages)
             results = [m for m in view if isinstance(m, ToolMessage)]
-            self._shorten(view, tools, self.available_tokens, results, most_chars)
+            self._shorten(messages, tools, self.available_tokens, results, most_chars)
 
     def _overflow(self, view: Sequence[Message], tools: Sequence[ToolSpec], tokens: int) -> ContextOverflowError:
         parts = {

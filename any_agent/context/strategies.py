@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ..errors import ConfigurationError
-from ..types import AssistantMessage, ContextStrategy, Message, ToolMessage, ToolResultBlock
+from ..types import AssistantMessage, ContextStrategy, Message, ToolMessage, ToolResultBlock, UserMessage
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +81,24 @@ STRATEGIES: Mapping[ContextStrategy, Strategy] = {
 }
 
 
+def grouped(messages: Sequence[Message]) -> list[list[Message]]:
+    """The exchanges of a conversation without its system prompts."""
+    groups: list[list[Message]] = []
+    for message in messages:
+        if isinstance(message, UserMessage) or not groups:
+            groups.append([])
+        groups[-1].append(message)
+    return groups
+
+
 def importance(messages: Sequence[Message], place: int, count: int) -> float:
-    """How much an exchange is worth: recent ones more, what users say more than what tools return. 0–2."""
+    """How much an exchange is worth: the highest `importance` its messages were given.
+
+    Without one it lies between 0 and 2: recent exchanges more, what users say more than what tools return.
+    """
+    own = [m.importance for m in messages if m.importance is not None]
+    if own:
+        return max(own)
     said = sum(len(b.as_text()) if isinstance(b, ToolResultBlock) else 0 for m in messages for b in m.content)
     text = sum(len(getattr(b, "text", "")) for m in messages for b in m.content)
     return (place + 1) / count + text / (text + said + 1)

@@ -84,7 +84,10 @@ _TEXTS: tuple[tuple[re.Pattern[str], type[ProviderError]], ...] = (
     (re.compile(r"(does|do) not support (tools|tool[ _]us|tool[ _]call|function)|support parameters:? \[[^]]*'tools'"
                 r"|tool.{0,20}choice.{0,20}requires|no endpoints found that support tool", re.I),
      ToolsUnsupportedError),
-    (re.compile(r"loading model|model is (currently )?loading|still loading|warming up", re.I), ModelLoadingError),
+    # not "error loading model", which is final
+    (re.compile(r"^(?!.*\b(error|exception|fail\w*|unable|cannot|could not|crash\w*|timed out)( \w+){0,2} load)"
+                r".*(loading (the )?model|\bmodel\b.{0,80}?\bis (currently |still )?(loading|being loaded)"
+                r"|still loading|warming up)", re.I | re.S), ModelLoadingError),
     (re.compile(r"insufficient[_ ]quota|exceeded your current quota|credit balance|plan and billing|billing_(hard|not)"
                 r"|billing (is )?not active|payment required|insufficient (funds|balance|credit)", re.I),
      QuotaExceededError),
@@ -206,7 +209,7 @@ _HINTS: Mapping[type[ProviderError], str] = {
     AuthenticationError: "\n  fix: pass api_key=… or set the provider's key in the environment.",
     QuotaExceededError: "\n  fix: the account has no credit left; waiting does not help.",
     ModelNotFoundError: "\n  fix: load the model on the server, or name one that it lists (any-agent doctor).",
-    ModelLoadingError: " (it is still loading; this is retried)",
+    ModelLoadingError: " (it is still loading)",
     ToolsUnsupportedError: "\n  fix: pick a model with tool support, or pass enable_tools=False.",
 }
 

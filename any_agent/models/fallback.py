@@ -1,4 +1,4 @@
-"""A Model that retries one model and then tries the next. Nothing is repeated once text has reached the caller."""
+"""A Model that retries one model and then tries the next. What has reached the caller is gone on with, not repeated."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from time import perf_counter
 
 from ..errors import AllModelsFailedError, ProviderError
 from ..protocols import Model
-from ..types import Attempt, AttemptFailed, Delta, ModelRequest, StreamEnd, TextDelta, ThinkingDelta
+from ..types import Attempt, AttemptFailed, Delta, ModelLoading, ModelRequest, StreamEnd, TextDelta, ThinkingDelta
+from .continuation import Continuation, can_go_on, continued
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +25,13 @@ class RetryPolicy:
     delay_s: float = 1.0
     max_delay_s: float = 30.0
     total_wait_s: float = 120.0
+    resumes: bool = True
+    """A stream that breaks in mid-answer is gone on with by the next try; False: its error is raised."""
 
     def wait_s(self, error: ProviderError, retries_done: int, waited_s: float) -> float | None:
         """Seconds to wait before the next try of the same model; None: do not try it again."""
         limit = self.max_retries if error.retry_limit is None else min(self.max_retries, error.retry_limit)
-        if not error.retryable or retries_done >= limit:
+        if not error.is_retryable_by_kind or retries_done >= limit:
             return None
         wait = error.retry_after_s if error.retry_after_s is not None else self._backoff_s(retries_done)
         return wait if waited_s + wait <= self.total_wait_s else None
@@ -57,34 +60,47 @@ class FallbackModel:
         """Deltas of the first model that answers; `AttemptFailed` before each further try.
 
         Raises:
-            ProviderError: the only model failed, or a stream broke after text had been delivered.
+            ProviderError: the only model failed, or a stream broke after text and could not be gone on with.
             AllModelsFailedError: the model and all fallbacks failed.
         """
         attempts: list[Attempt] = []
-        waited_s = 0.0
+        said: list[str] = []
+        waited_s, has_thought, asked = 0.0, False, request
+        going_on: Continuation | None = None
         for place, model in enumerate(self.models):
             retries = 0
             while True:
-                started = perf_counter()
-                delivered = False
+                started, heard_at = perf_counter(), 0.0
                 try:
-                    async with aclosing(model.stream(request)) as deltas:  # type: ignore[type-var]
+                    async with aclosing(model.stream(asked)) as deltas:  # type: ignore[type-var]
                         async for delta in deltas:
-                            kind = delta.__class__
-                            if kind is TextDelta or kind is ThinkingDelta:
-                                delivered = True
-                            elif isinstance(delta, StreamEnd):
-                                attempts.append(_attempt(model, started))
+                            if not heard_at and delta.__class__ is not ModelLoading:
+                                heard_at = perf_counter()
+                            if isinstance(delta, StreamEnd):
+                                attempts.append(replace(_attempt(model, started, heard_at), is_cached=delta.is_cached))
                                 delta = replace(delta, model=delta.model or model.name, attempts=tuple(attempts))
-                            yield delta
+                            for shown in (delta,) if going_on is None else going_on.take(delta):
+                                if shown.__class__ is TextDelta:
+                                    said.append(shown.text)
+                                elif shown.__class__ is ThinkingDelta:
+                                    has_thought = True
+                                yield shown
                     return
                 except ProviderError as error:
-                    wait_s = None if delivered else self.policy.wait_s(error, retries, waited_s)
-                    following = "" if delivered else self._following(place, wait_s)
-                    attempts.append(_attempt(model, started, error, following))
+                    if is_delivered := bool(said or has_thought):
+                        error.delivered_chars = error.delivered_chars or 1
+                    else:  # what the door had read but held back is lost to nobody
+                        error.delivered_chars = 0
+                    may_go_on = not is_delivered or (self.policy.resumes and can_go_on(error))
+                    wait_s = self.policy.wait_s(error, retries, waited_s) if may_go_on else None
+                    following = self._following(place, wait_s) if may_go_on else ""
+                    attempts.append(_attempt(model, started, heard_at, error, following))
                     if not following:
-                        raise self._final(error, attempts, delivered) from None
-                yield AttemptFailed(attempts[-1])
+                        raise self._final(error, attempts, is_delivered) from None
+                yield AttemptFailed(attempts[-1], keeps_text=is_delivered)
+                if is_delivered:
+                    asked = continued(request, "".join(said))
+                    going_on = Continuation("".join(said), shows_thinking=not has_thought)
                 if wait_s is None:
                     break
                 await asyncio.sleep(wait_s)
@@ -115,7 +131,9 @@ class FallbackModel:
         )
 
 
-def _attempt(model: Model, started: float, error: ProviderError | None = None, then: str = "") -> Attempt:
+def _attempt(
+    model: Model, started: float, heard_at: float, error: ProviderError | None = None, then: str = ""
+) -> Attempt:
     return Attempt(
         model=model.name,
         base_url=getattr(model, "base_url", None),
@@ -125,4 +143,5 @@ def _attempt(model: Model, started: float, error: ProviderError | None = None, t
         status=error.status if error else None,
         delivered_chars=error.delivered_chars if error else 0,
         then=then,
+        first_token_s=heard_at - started if heard_at else None,
     )

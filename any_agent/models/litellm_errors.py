@@ -61,6 +61,8 @@ def _network(network: Exception, causes: list[BaseException], where: Where, *, h
     # aiohttp's errors are OSErrors too, and speak of SSLContext objects
     told = [str(c) for c in causes if isinstance(c, OSError) and not type(c).__module__.startswith("aiohttp")]
     why = (told[-1] if told else "") or str(network) or type(network).__name__
+    if isinstance(network, httpx.ConnectTimeout):
+        why = "no connection in time, option connect_timeout_s"
     first = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError, httpx.UnsupportedProtocol, httpx.InvalidURL)
     if not has_begun and (isinstance(network, first) or any(isinstance(c, ssl.SSLError) for c in causes)):
         return failures.unreachable(where, why)

@@ -7,11 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 from ..errors import EmptyResponseError, InvalidResponseError, ProviderError, StreamInterruptedError
-from ..types import Delta, StreamEnd, TextDelta, ThinkingDelta, ToolCallDelta, Usage
+from ..types import Delta, ModelRequest, StreamEnd, TextDelta, ThinkingDelta, ToolCallDelta, Usage
 from .failures import Where
 from .litellm_tap import Tap, fields_of
 from .openai_answer import read_usage
-from .streaming import ThinkSplitter
+from .recovery import Speech
 
 _SIGNERS = ("anthropic", "bedrock", "gemini", "vertex_ai")  # they want some of their own fields back
 
@@ -19,12 +19,13 @@ _SIGNERS = ("anthropic", "bedrock", "gemini", "vertex_ai")  # they want some of 
 class Reading:
     """LiteLLM's chunks as deltas, and the proper end of them."""
 
-    def __init__(self, where: Where, tap: Tap) -> None:
+    def __init__(self, where: Where, tap: Tap, request: ModelRequest | None = None) -> None:
         self.where = where
         self.tap = tap
         self.delivered_chars = 0
         self._usage: Any = None
-        self._think = ThinkSplitter()
+        self.speech = Speech(request)
+        self.has_calls = False
         self._has_said = False
         self._finish_reason: str | None = None
         self._fields: dict[str, Any] = {}
@@ -46,14 +47,17 @@ class Reading:
         text = said.get("content")
         if text:
             self.delivered_chars += len(text)
-            if self._think.is_text:
+            speech = self.speech
+            if speech.is_plain and "<" not in text and "`" not in text:
+                speech.think.last = text
                 out.append(TextDelta(text))
             else:
-                out += self._think.feed(text)
+                out += speech.feed(text)
         for call in said.get("tool_calls") or ():
             function = call.function
             name, arguments = (function.name, function.arguments) if function is not None else (None, None)
             out.append(ToolCallDelta(call.index, call.id, name, arguments))
+            self.has_calls = True
         if self.where.provider in _SIGNERS and (own := said.get("provider_specific_fields")):
             _merge(self._fields.setdefault("provider_specific_fields", {}), own)
         if out:
@@ -104,7 +108,9 @@ class Reading:
             return judged  # LiteLLM saw no stream in it, so nothing of it was delivered
         if not (judged or tap.has_end or tap.is_blind):
             raise self._no_end()
-        held = self._think.flush()
+        told = judged[-1] if judged else None
+        finish_reason = told.finish_reason if isinstance(told, StreamEnd) else self._finish_reason
+        held = self.speech.flush(finish_reason, has_calls=self.has_calls)
         if not (self._has_said or held):
             reason = self._finish_reason if tap.has_end else "none"
             raise self.where.error(
@@ -119,8 +125,7 @@ class Reading:
             self.where.provider,
             {name: value for name, value in self._fields.items() if value} or None,
         )
-        if judged and isinstance(judged[-1], StreamEnd):  # what the wire itself said
-            told = judged[-1]
+        if isinstance(told, StreamEnd):  # what the wire itself said
             end = replace(
                 end, model=told.model or end.model, finish_reason=told.finish_reason, usage=told.usage or end.usage
             )

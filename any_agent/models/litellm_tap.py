@@ -25,11 +25,12 @@ from .sse import SseReader
 class Patience:
     """Ends an await after `timeout_s` of silence. One timer serves a whole stream; `heard()` starts it anew."""
 
-    __slots__ = ("_cancels", "_deadline", "_loop", "_task", "_timer", "has_expired", "timeout_s")
+    __slots__ = ("_cancels", "_deadline", "_loop", "_task", "_timer", "has_expired", "has_token", "timeout_s")
 
     def __init__(self, timeout_s: float | None) -> None:
         self.timeout_s = timeout_s
         self.has_expired = False
+        self.has_token = False
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[Any] | None = None
@@ -51,6 +52,13 @@ class Patience:
         """The server gave a sign of life."""
         if self.timeout_s is not None:
             self._deadline = self._loop.time() + self.timeout_s
+
+    def expect_within(self, timeout_s: float | None) -> None:
+        """The first token has come: from now on silence may last so long. Not while a task waits."""
+        self.has_token = True
+        if timeout_s != self.timeout_s:
+            self.close()
+            self.timeout_s, self._timer = timeout_s, None
 
     def hurry(self, time_s: float) -> None:
         """Wait so long at most, from now on."""

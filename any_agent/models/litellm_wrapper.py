@@ -11,7 +11,7 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -19,20 +19,24 @@ from typing import Any
 from ..errors import (
     ConfigurationError,
     MissingExtraError,
+    ModelLoadingError,
+    ModelNotFoundError,
     ProviderError,
-    ProviderTimeoutError,
 )
 from ..types import Delta, ModelRequest
+from .emulation import ToolMode, Ways
 from .failures import Where
 from .litellm_clients import leave_loop, use_loop
 from .litellm_errors import explained, is_end_without_reason
 from .litellm_routes import NO_KEY, Address, address
 from .litellm_stream import Reading
 from .litellm_tap import Patience, Tap
-from .wire import check_params, to_wire, tools_to_wire
+from .time_limits import LOADING_PAUSES_S, LoadingWait, first_token_limit_s, is_loading, too_silent
+from .wire import check_params, to_server, tools_to_wire
 
 # LiteLLM makes a client per value, so it is always the same; how long a server may stay silent is watched here.
 _NEVER_S = 86_400.0
+_WITH_CONNECT_LIMIT = ("azure", "bedrock", "openai")  # for others LiteLLM makes one number of all limits
 _ENVIRONMENT = {  # no price list fetched, no .env file read
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",
     "LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS": "True",
@@ -55,6 +59,8 @@ class LiteLLMModel:
             hosts only.
         extra_params: more keyword arguments for LiteLLM, per call (`{"drop_params": True}`).
         context_window: tokens; Ollama is told (`num_ctx`), it would cut the prompt silently otherwise.
+        loading_pauses_s: seconds between two tries while the server says that it is loading the model.
+        tool_mode: how tools are told; `auto`: natively, and in the prompt once the server refused that.
 
     Raises:
         ConfigurationError: a local provider without base_url, or an extra parameter that this door decides.
@@ -71,6 +77,8 @@ class LiteLLMModel:
         organization: str | None = None,
         extra_params: Mapping[str, Any] | None = None,
         context_window: int | None = None,
+        loading_pauses_s: Sequence[float] = LOADING_PAUSES_S,
+        tool_mode: ToolMode = "auto",
     ) -> None:
         for name in extra_params or {}:
             if name in _OWN:
@@ -84,6 +92,8 @@ class LiteLLMModel:
         self._versions = {"api_version": api_version, "organization": organization}
         self._extra = dict(extra_params or {})
         self._context_window = context_window
+        self._loading_pauses_s = loading_pauses_s
+        self.ways = Ways(tool_mode)
         self._is_checked = False
         self._settle(address(*self._given))
 
@@ -107,18 +117,30 @@ class LiteLLMModel:
         if not self._is_checked:
             await asyncio.to_thread(self._check, litellm)
         await use_loop(self, litellm)
-        patience = Patience(request.timeout_s)
+        limit_s = first_token_limit_s(request)
+        patience = Patience(limit_s)
         tap = Tap(self.where, patience)
-        reading = Reading(self.where, tap)
+        reading = Reading(self.where, tap, request)
         wrapper: Any = None
+        loading: LoadingWait | None = None
         try:
-            wrapper = await self._wait(litellm.acompletion(**self._arguments(request)), reading)
+            while True:
+                wrapper, refusal = await self._ask(litellm, request, reading)
+                if refusal is None:
+                    break
+                loading = loading or LoadingWait(self.where, limit_s, self._loading_pauses_s)
+                yield loading.news(refusal)
+                await loading.pause()
             tap.attach(wrapper)
-            while (chunk := await self._wait(wrapper.__anext__(), reading)) is not None:
-                for delta in reading.take(chunk):
+            while (chunk := await self._wait(wrapper.__anext__(), reading, request)) is not None:
+                deltas = reading.take(chunk)
+                if not patience.has_token and (reading.delivered_chars or reading.has_calls):
+                    patience.expect_within(request.timeout_s)
+                for delta in deltas:
                     yield delta
             for delta in reading.end(_cost_usd(litellm, self._address, reading)):
                 yield delta
+            self.ways.note(reading.speech.dialect, has_native_calls=reading.has_calls)
         finally:
             patience.close()
             if wrapper is not None:
@@ -172,12 +194,12 @@ class LiteLLMModel:
             params.pop("parallel_tool_calls", None)
         arguments: dict[str, Any] = {
             "model": place.model,
-            "messages": _fresh(to_wire(request.messages, self.where.provider)),
+            "messages": _fresh(to_server(request.messages, self.where.provider)),
             "stream": True,
             "stream_options": {"include_usage": True},
             "api_key": place.api_key,
             "api_base": place.base_url,
-            "timeout": _NEVER_S,
+            "timeout": _never(place.prefix, request.connect_timeout_s),
             "num_retries": 0,
             "max_retries": 0,
             "_skip_mcp_handler": True,  # 1.106 fails on tools without it, others load 250 modules
@@ -200,7 +222,23 @@ class LiteLLMModel:
 
     # -------------------------------------------------------------- waiting, trouble
 
-    async def _wait(self, thing: Awaitable[Any], reading: Reading) -> Any:
+    async def _ask(self, litellm: Any, request: ModelRequest, reading: Reading) -> tuple[Any, ProviderError | None]:
+        """LiteLLM's stream, or the server's word that it is still loading the model."""
+        asked = self.ways.asked(request)
+        while True:
+            try:
+                return await self._wait(litellm.acompletion(**self._arguments(asked)), reading, request), None
+            except ModelLoadingError as error:
+                if not is_loading(error):
+                    raise
+                return None, error
+            except ProviderError as error:
+                again = self.ways.after_refusal(error, request)
+                if again is None:
+                    raise
+                asked = again
+
+    async def _wait(self, thing: Awaitable[Any], reading: Reading, request: ModelRequest) -> Any:
         """Await under the clock; None at the end of a stream. What LiteLLM raises becomes ours."""
         patience = reading.tap.patience
         patience.start()
@@ -213,25 +251,29 @@ class LiteLLMModel:
                 raise
             if reading.tap.is_done:
                 return None
-            failure = self._too_slow(patience)
+            failure = self._too_slow(reading, request)
         except Exception as error:
             is_late = patience.is_own()
             if reading.tap.is_done or (reading.tap.fault is None and is_end_without_reason(error)):
                 return None  # the reading knows better what it means
             if is_late:
-                failure = self._too_slow(patience)
+                failure = self._too_slow(reading, request)
             else:
                 failure = reading.tap.fault or explained(error, self.where, has_begun=reading.tap.has_begun)
         finally:
             patience.stop()
         if not failure.delivered_chars:
             failure.delivered_chars = reading.delivered_chars
+        if isinstance(failure, ModelNotFoundError) and self._address.is_local_kind:
+            from .nearest import with_nearest
+
+            key = None if self._address.api_key == NO_KEY else self._address.api_key
+            failure = await with_nearest(failure, self._address.base_url, self._address.model_id, key)
         raise failure
 
-    def _too_slow(self, patience: Patience) -> ProviderError:
-        return self.where.error(
-            ProviderTimeoutError, f"the server stayed silent for {patience.timeout_s:g} s (option timeout)"
-        )
+    def _too_slow(self, reading: Reading, request: ModelRequest) -> ProviderError:
+        has_token, delivered = reading.tap.patience.has_token, reading.delivered_chars
+        return too_silent(self.where, request, has_token=has_token, delivered_chars=delivered)
 
 
 def _guessed(litellm: Any, place: Address) -> Address:
@@ -249,6 +291,15 @@ def _guessed(litellm: Any, place: Address) -> Address:
     if prefix in litellm.openai_compatible_providers and api_base is None:
         raise ConfigurationError(f"{prefix} needs a base_url; without one nothing is sent", field="base_url")
     return replace(place, owner=place.owner or prefix, prefix=prefix, model_id=model_id)
+
+
+def _never(prefix: str, connect_timeout_s: float) -> Any:
+    """LiteLLM's `timeout`: none but the one for connecting, where it can be told."""
+    if prefix not in _WITH_CONNECT_LIMIT:
+        return _NEVER_S
+    from httpx import Timeout
+
+    return Timeout(_NEVER_S, connect=connect_timeout_s)
 
 
 def _fresh(value: Any) -> Any:

@@ -7,23 +7,38 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import EmptyResponseError, InvalidResponseError, StreamInterruptedError
-from ..types import Delta, StreamEnd, TextDelta, ThinkingDelta, ToolCallDelta, Usage
+from ..types import Delta, ModelRequest, StreamEnd, TextDelta, ThinkingDelta, ToolCallDelta, Usage
 from . import failures
 from .failures import Where
-from .streaming import ThinkSplitter
+from .recovery import Speech
 
 
 class Answer:
-    """Reads chunks of one answer and knows how it ended."""
+    """Reads chunks of one answer and knows how it ended.
 
-    __slots__ = ("_finish_reason", "_has_said", "_model", "_think", "_usage", "delivered_chars", "is_done", "where")
+    Args:
+        request: what was asked; with tools, calls are also found in the text.
+    """
 
-    def __init__(self, where: Where) -> None:
+    __slots__ = (
+        "_finish_reason",
+        "_has_said",
+        "_model",
+        "_usage",
+        "delivered_chars",
+        "has_calls",
+        "is_done",
+        "speech",
+        "where",
+    )
+
+    def __init__(self, where: Where, request: ModelRequest | None = None) -> None:
         self.where = where
         self.is_done = False  # [DONE] was seen
         self.delivered_chars = 0
         self._has_said = False
-        self._think = ThinkSplitter()
+        self.has_calls = False
+        self.speech = Speech(request)
         self._finish_reason: str | None = None
         self._usage: Usage | None = None
         self._model = ""
@@ -74,16 +89,19 @@ class Answer:
             if not isinstance(text, str):
                 text = "".join([p.get("text") or "" for p in text if isinstance(p, dict)])
             self.delivered_chars += len(text)
-            if self._think.is_text:
+            speech = self.speech
+            if speech.is_plain and "<" not in text and "`" not in text:
+                speech.think.last = text
                 out.append(TextDelta(text))
             else:
-                out.extend(self._think.feed(text))
+                out.extend(speech.feed(text))
         for call in said.get("tool_calls") or ():
             out.append(_fragment(call.get("index"), call.get("id"), call.get("function") or {}))
         if old_call := said.get("function_call"):
             out.append(_fragment(0, None, old_call))
         if out:
             self._has_said = True
+            self.has_calls = self.has_calls or out[-1].__class__ is ToolCallDelta
         return out
 
     def end(self, body: bytes | None) -> list[Delta]:
@@ -94,7 +112,7 @@ class Answer:
                 StreamInterruptedError,
                 f"the server closed the stream before its end ({self.delivered_chars} characters in)",
             )
-        held = self._think.flush()
+        held = self.speech.flush(self._finish_reason, has_calls=self.has_calls)
         out.extend(held)
         if not (self._has_said or held):
             reason = self._finish_reason or "none"

@@ -7,23 +7,24 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, WeakSet
 
 from ..config.providers import proxy_for
-from ..errors import ProviderTimeoutError, StreamInterruptedError
+from ..errors import ModelNotFoundError, ProviderError, StreamInterruptedError
 from ..types import Delta, ModelRequest
 from . import failures
+from .emulation import ToolMode, Ways
 from .failures import Where
 from .openai_answer import Answer
 from .sse import SseReader
-from .wire import check_params, to_wire, tools_to_wire
+from .time_limits import LOADING_PAUSES_S, LoadingWait, first_token_limit_s, is_loading, not_connected, too_silent
+from .wire import check_params, to_server, tools_to_wire
 
 if TYPE_CHECKING:
     import aiohttp
 
-CONNECT_TIMEOUT_S = 60.0
 DRAIN_S = 0.25  # how long to wait for the end of the body after [DONE], so that the connection can be used again
 
 
@@ -34,6 +35,8 @@ class DirectModel:
         model: the id as the server lists it.
         base_url: with `/v1`, e.g. `http://127.0.0.1:1234/v1`; the prompt goes there and nowhere else.
         api_key: sent as Bearer; None sends no Authorization at all.
+        loading_pauses_s: seconds between two tries while the server says that it is loading the model.
+        tool_mode: how tools are told; `auto`: natively, and in the prompt once the server refused that.
     """
 
     def __init__(
@@ -44,11 +47,15 @@ class DirectModel:
         provider: str | None = None,
         api_key: str | None = None,
         headers: Mapping[str, str] | None = None,
+        loading_pauses_s: Sequence[float] = LOADING_PAUSES_S,
+        tool_mode: ToolMode = "auto",
     ) -> None:
         self.model = model
         self.base_url = base_url.rstrip("/")
         self.provider = provider
         self.api_key = api_key
+        self._loading_pauses_s = loading_pauses_s
+        self.ways = Ways(tool_mode)
         self._headers = dict(headers or {})
         if api_key:
             self._headers["Authorization"] = f"Bearer {api_key}"
@@ -63,12 +70,28 @@ class DirectModel:
         """Ask the server; yields deltas as they arrive. Raises ProviderErrors only."""
         import aiohttp
 
-        answer = Answer(self.where)
+        answer = Answer(self.where, request)
         response: aiohttp.ClientResponse | None = None
+        loading: LoadingWait | None = None
+        has_token = False
+        limit_s = first_token_limit_s(request)
+        timeout = aiohttp.ClientTimeout(total=None, connect=request.connect_timeout_s, sock_read=limit_s)
         try:
-            response = await self._post(self._body(request), request.timeout_s)
-            if response.status != 200:
-                raise await self._refusal(response)
+            body = self._body(self.ways.asked(request))
+            response = await self._post(body, timeout)
+            while response.status != 200:
+                refusal = await self._refusal(response)
+                response.close()
+                response = None
+                if is_loading(refusal):
+                    loading = loading or LoadingWait(self.where, limit_s, self._loading_pauses_s)
+                    yield loading.news(refusal)
+                    await loading.pause()
+                elif (again := self.ways.after_refusal(refusal, request)) is not None:
+                    body = self._body(again)
+                else:
+                    raise refusal
+                response = await self._post(body, timeout)
             reader = SseReader()
             while data := await response.content.readany():
                 for event in reader.feed(data):
@@ -76,21 +99,22 @@ class DirectModel:
                         yield delta
                 if answer.is_done:
                     break
+                if not has_token and (answer.delivered_chars or answer.has_calls):  # also one that is held back
+                    has_token = True
+                    _expect_within(response, request.timeout_s)
             else:
                 for event in reader.end():
                     for delta in answer.take(event):
                         yield delta
             for delta in answer.end(reader.whole_body()):
                 yield delta
+            self.ways.note(answer.speech.dialect, has_native_calls=answer.has_calls)
             await _drain(response)
+        except aiohttp.ConnectionTimeoutError:
+            raise not_connected(self.where, request) from None
         except asyncio.TimeoutError:
-            raise self.where.error(
-                ProviderTimeoutError,
-                "the server stayed silent for too long"
-                if request.timeout_s is None
-                else f"the server stayed silent for {request.timeout_s:g} s (option timeout)",
-                delivered_chars=answer.delivered_chars,
-            ) from None
+            delivered = answer.delivered_chars
+            raise too_silent(self.where, request, has_token=has_token, delivered_chars=delivered) from None
         except (aiohttp.ClientError, OSError) as error:
             raise self._broken(error, answer.delivered_chars, had_answer=response is not None) from None
         finally:
@@ -108,7 +132,8 @@ class DirectModel:
         """The server's own count of what would be sent; None: it has none (llama.cpp and vLLM do)."""
         from .servers import count_prompt
 
-        messages, tools = to_wire(request.messages, self.provider), tools_to_wire(request.tools)
+        request = self.ways.asked(request)
+        messages, tools = to_server(request.messages, self.provider), tools_to_wire(request.tools)
         return await count_prompt(self.base_url, self.model, messages, tools, api_key=self.api_key)
 
     async def aclose(self) -> None:
@@ -127,7 +152,7 @@ class DirectModel:
         check_params(request.params)
         body: dict[str, Any] = {
             "model": self.model,
-            "messages": to_wire(request.messages, self.provider),
+            "messages": to_server(request.messages, self.provider),
             "stream": True,
             "stream_options": {"include_usage": True},
         }
@@ -156,12 +181,11 @@ class DirectModel:
         pool.users.add(self)
         return pool
 
-    async def _post(self, body: bytes, timeout_s: float | None) -> aiohttp.ClientResponse:
+    async def _post(self, body: bytes, timeout: aiohttp.ClientTimeout) -> aiohttp.ClientResponse:
         import aiohttp
 
         pool = self._pool()
         await pool.guard_start()
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=timeout_s)
         url = f"{self.base_url}/chat/completions"
         for resends_left in (2, 1, 0):
             try:
@@ -181,12 +205,17 @@ class DirectModel:
 
     # -------------------------------------------------------------- trouble
 
-    async def _refusal(self, response: aiohttp.ClientResponse) -> Exception:
+    async def _refusal(self, response: aiohttp.ClientResponse) -> ProviderError:
         body = (await response.content.read(65_536)).decode("utf-8", "replace")
         if 300 <= response.status < 400:
             target = response.headers.get("Location", "?")
             body = f"redirects to {target}; nothing is sent there. Give the final address as base_url."
-        return failures.from_answer(self.where, response.status, body, response.headers)
+        error = failures.from_answer(self.where, response.status, body, response.headers)
+        if isinstance(error, ModelNotFoundError):
+            from .nearest import with_nearest
+
+            error = await with_nearest(error, self.base_url, self.model, self.api_key)
+        return error
 
     def _broken(self, error: BaseException, delivered_chars: int, *, had_answer: bool) -> Exception:
         import aiohttp
@@ -241,6 +270,15 @@ class _Pool:
 
 
 _POOLS: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[str, ...], _Pool]] = WeakKeyDictionary()
+
+
+def _expect_within(response: aiohttp.ClientResponse, gap_s: float | None) -> None:
+    """From now on silence may last `gap_s`; None: for ever."""
+    protocol = response.connection.protocol if response.connection else None
+    if protocol is not None and protocol.read_timeout != gap_s:
+        protocol.read_timeout = gap_s
+        if not protocol._reading_paused:  # paused: the server is not the one who is slow, and resuming starts the clock
+            protocol.start_timeout()
 
 
 async def _drain(response: aiohttp.ClientResponse) -> None:

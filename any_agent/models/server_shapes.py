@@ -7,6 +7,7 @@ nothing. The served window and the trained maximum are kept apart; only the firs
 from __future__ import annotations
 
 import difflib
+import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,8 +24,8 @@ class ServedModel:
 
     Attributes: id (what a request names), window_tokens (served; None: the server does not tell), trained_tokens (the
     model's maximum), source (the field that told the window, or the list it stands in), aliases (other names it answers
-    to), is_window_certain (loaded with that window, not merely configured), is_remote (runs on the vendor's machines).
-    None stands for "the server does not tell".
+    to), is_window_certain (loaded with that window, not merely configured), is_remote (runs on the vendor's machines),
+    template_id (fingerprint of its chat template). None stands for "the server does not tell".
     """
 
     id: str
@@ -38,6 +39,7 @@ class ServedModel:
     aliases: tuple[str, ...] = ()
     is_window_certain: bool = False
     is_remote: bool = False
+    template_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,11 @@ def read_text(data: Any, key: str) -> str | None:
     """A text in an object, e.g. `{"version": "0.12.6"}` as Ollama and vLLM say it; None: there is none."""
     text = as_object(data).get(key)
     return text if isinstance(text, str) and text else None
+
+
+def _fingerprint(data: Wire, *keys: str) -> str | None:
+    texts = [text for key in keys if (text := read_text(data, key))]
+    return hashlib.sha256("\0".join(texts).encode(errors="replace")).hexdigest()[:12] if texts else None
 
 
 # ------------------------------------------------------------------ LM Studio
@@ -214,6 +221,7 @@ def ollama_model(row: Wire, running: Mapping[str, int | None], shown: Any) -> Se
         (name.removesuffix(":latest"),) if name.endswith(":latest") else (),
         is_certain,
         bool(row.get("remote_host") or row.get("remote_model")),
+        _fingerprint(shown, "template"),
     )
 
 
@@ -269,6 +277,7 @@ def llamacpp_model(row: Wire, props: Any) -> ServedModel:
         source if tokens else "/v1/models",
         tuple(others),
         tokens is not None,
+        template_id=_fingerprint(props, "chat_template", "chat_template_tool_use"),
     )
 
 

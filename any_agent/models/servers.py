@@ -48,12 +48,19 @@ INPUT_TOKENS = "/v1/chat/completions/input_tokens?autoload=false"
 
 
 async def probe(
-    base_url: str, *, api_key: str | None = None, timeout_s: float = 2.0, client: aiohttp.ClientSession | None = None
+    base_url: str,
+    *,
+    api_key: str | None = None,
+    provider: str | None = None,
+    only: str | None = None,
+    timeout_s: float = 2.0,
+    client: aiohttp.ClientSession | None = None,
 ) -> Server | None:
     """What runs at one address: kind, version, models with their served windows and abilities.
 
     Args:
         base_url: with or without /v1.
+        provider, only: whose shape to look for first, and the one model that is wanted; they save requests.
         timeout_s: seconds for each request; the first that stays silent ends the probe.
         client: from `open_client`, to keep connections.
 
@@ -61,7 +68,8 @@ async def probe(
         None when no model server answers there.
     """
     async with _session(client) as session:
-        return await identified(_Line(session, Address(with_v1(base_url), api_key=api_key), timeout_s))
+        line = _Line(session, Address(with_v1(base_url), api_key=api_key), timeout_s)
+        return await identified(line, provider=provider, only=only)
 
 
 async def served_window(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 from uuid import uuid4
 
@@ -19,17 +20,25 @@ from ..types import (
     ThinkingBlock,
     ThinkingDelta,
     ToolCallDelta,
+    ToolSpec,
     ToolUseBlock,
     ToolUseError,
 )
+from .recovery.lossless import UnclearError, fitted, parse_arguments
+from .thinking import ThinkSplitter as ThinkSplitter
 
 
 class Fold:
-    """Folds one model stream into one AssistantMessage."""
+    """Folds one model stream into one AssistantMessage.
 
-    __slots__ = ("_calls", "attempts", "end", "signature", "text", "thinking")
+    Args:
+        tools: what the request offered; their schemas tell how arguments are read.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_calls", "_tools", "attempts", "end", "signature", "text", "thinking")
+
+    def __init__(self, tools: Sequence[ToolSpec] = ()) -> None:
+        self._tools = tools
         self.text: list[str] = []
         self.thinking: list[str] = []
         self.signature: str | None = None
@@ -42,6 +51,9 @@ class Fold:
         if kind is TextDelta:
             self.text.append(delta.text)  # type: ignore[union-attr]
         elif isinstance(delta, ThinkingDelta):
+            if delta.takes_text:
+                self.thinking += self.text
+                self.text, self._calls = [], []  # what stands in reasoning is not called
             self.thinking.append(delta.thinking)
             self.signature = delta.signature or self.signature
         elif isinstance(delta, ToolCallDelta):
@@ -51,6 +63,9 @@ class Fold:
         elif isinstance(delta, (AttemptFailed, ContextTruncated)):
             if isinstance(delta, AttemptFailed):
                 self.attempts.append(delta.attempt)
+                if delta.keeps_text:  # the next try goes on with it; half a call is worth nothing
+                    self._calls = []
+                    return
             self.text, self.thinking, self._calls = [], [], []  # the next try begins anew
 
     @property
@@ -97,7 +112,8 @@ class Fold:
         seen: set[str] = set()
         for position, call in enumerate(self._calls):
             is_last = position == len(self._calls) - 1
-            block = call.block(was_cut=is_last and end.finish_reason == "length", seen=seen)
+            schema = next((tool.parameters for tool in self._tools if tool.name == call.name), None)
+            block = call.block(was_cut=is_last and end.finish_reason == "length", seen=seen, schema=schema)
             if block is not None:
                 blocks.append(block)
         return AssistantMessage(
@@ -108,21 +124,24 @@ class Fold:
             cost_usd=end.cost_usd,
             provider=end.provider,
             provider_fields=end.provider_fields,
+            attempt=end.attempts[-1] if end.attempts else None,
         )
 
 
 class _Call:
-    __slots__ = ("arguments", "id", "index", "name", "whole")
+    __slots__ = ("arguments", "error", "id", "index", "name", "whole")
 
     def __init__(self, index: int | None, call_id: str) -> None:
         self.index = index
         self.id = call_id
         self.name = ""
+        self.error: str | None = None
         self.arguments: list[str] = []
         self.whole: dict[str, Any] | None = None  # arguments that came as an object
 
     def add(self, delta: ToolCallDelta) -> None:
         self.id = self.id or delta.id or ""
+        self.error = self.error or delta.error
         # Some servers repeat the whole name in every fragment, others split it.
         if delta.name and delta.name != self.name:
             self.name += delta.name
@@ -147,86 +166,39 @@ class _Call:
             return False
         return True
 
-    def block(self, *, was_cut: bool, seen: set[str]) -> ToolUseBlock | ToolUseError | None:
+    def block(
+        self, *, was_cut: bool, seen: set[str], schema: dict[str, Any] | None
+    ) -> ToolUseBlock | ToolUseError | None:
         raw = "".join(self.arguments)
-        if not self.name and not self.id and not raw.strip() and self.whole is None:
+        if not self.name and not self.id and not raw.strip() and self.whole is None and not self.error:
             return None
         if not self.id or self.id in seen:
             self.id = f"call_{uuid4().hex[:16]}"
         seen.add(self.id)
+        if self.error is not None:
+            return ToolUseError(self.error, raw, self.id, self.name)
         if not self.name:
             return ToolUseError("the tool call has no name", raw, self.id)
-        if self.whole is not None and not raw.strip():
-            return ToolUseBlock(self.id, self.name, self.whole)
-        if not raw.strip():
-            if was_cut:
-                return ToolUseError(
-                    "the tool call was cut off by the token limit before its arguments", raw, self.id, self.name
-                )
-            return ToolUseBlock(self.id, self.name, {})
+        if self.whole is not None and raw.strip():
+            return ToolUseError(f"the arguments of {self.name} came twice, in two forms", raw, self.id, self.name)
+        if self.whole is None and not raw.strip() and was_cut:
+            return ToolUseError(
+                "the tool call was cut off by the token limit before its arguments", raw, self.id, self.name
+            )
         try:
-            value = json.loads(raw)
-        except ValueError as error:
-            cause = "cut off by the token limit" if was_cut else f"not valid JSON: {error}"
+            value = self._said(raw)
+        except UnclearError as error:
+            cause = "cut off by the token limit" if was_cut else str(error)
             return ToolUseError(f"the arguments of {self.name} are {cause}", raw, self.id, self.name)
-        if value is None:
-            value = {}
         if not isinstance(value, dict):
             return ToolUseError(f"the arguments of {self.name} are JSON but not an object", raw, self.id, self.name)
-        return ToolUseBlock(self.id, self.name, value)
+        return ToolUseBlock(self.id, self.name, fitted(value, schema) if schema else value)
 
-
-_TAGS = {"<think>": "</think>", "<thinking>": "</thinking>", "<thought>": "</thought>"}
-
-
-class ThinkSplitter:
-    """Splits `<think>…</think>` at the start of an answer from its text, at any chunk border.
-
-    Only a tag that opens the answer counts: one in the middle is something the model talks about.
-    """
-
-    __slots__ = ("_close", "_held", "is_text")
-
-    def __init__(self) -> None:
-        self.is_text = False  # from here on everything is text: the fast path
-        self._held = ""
-        self._close = ""
-
-    def feed(self, text: str) -> list[TextDelta | ThinkingDelta]:
-        if self.is_text:
-            return [TextDelta(text)]
-        self._held += text
-        if not self._close:
-            start = self._held.lstrip()
-            tag = next((t for t in _TAGS if start.startswith(t)), None)
-            if tag:
-                self._close = _TAGS[tag]
-                self._held = start[len(tag) :]
-            elif not start or any(t.startswith(start) for t in _TAGS):
-                return []  # could still become a tag
-            else:
-                return self._to_text(self._held)
-        return self._thinking()
-
-    def _to_text(self, text: str) -> list[TextDelta | ThinkingDelta]:
-        self._held, self.is_text = "", True
-        return [TextDelta(text)] if text else []
-
-    def _thinking(self) -> list[TextDelta | ThinkingDelta]:
-        if self._close == "\n":  # reasoning is over; the blank lines after it belong to nobody
-            rest = self._held.lstrip()
-            return self._to_text(rest) if rest else []
-        before, found, after = self._held.partition(self._close)
-        if found:
-            self._held, self._close = after, "\n"
-            return ([ThinkingDelta(before)] if before else []) + self._thinking()
-        keep = next((n for n in range(len(self._close) - 1, 0, -1) if before.endswith(self._close[:n])), 0)
-        said, self._held = before[: len(before) - keep], before[len(before) - keep :]
-        return [ThinkingDelta(said)] if said else []
-
-    def flush(self) -> list[TextDelta | ThinkingDelta]:
-        """What was held back when the stream ends."""
-        held, self._held = self._held, ""
-        if self.is_text or self._close == "\n" or not held:
-            return []
-        return [ThinkingDelta(held)] if self._close else [TextDelta(held)]
+    def _said(self, raw: str) -> Any:
+        """The arguments as a value; some models encode them twice."""
+        if self.whole is not None:
+            return self.whole
+        value = parse_arguments(raw) if raw.strip() else {}
+        if isinstance(value, str) and value.lstrip().startswith("{"):
+            value = parse_arguments(value)
+        return {} if value is None else value

@@ -1,7 +1,8 @@
 """Own messages to OpenAI wire dicts and back: the one place where they are made, shared by both doors.
 
-History is always valid for the server that reads it next: arguments are a JSON object string, each call has exactly one
-result, in order, and no result is an orphan.
+History is always valid for the server that reads it next: arguments are a JSON object string, ids are unique, each call
+has exactly one result, in order, no result is an orphan, no two messages of one role stand in a row, the system message
+stands first; `to_server` also sees that the last word is not the assistant's.
 """
 
 from __future__ import annotations
@@ -35,36 +36,78 @@ SAMPLING_PARAMS: frozenset[str] = frozenset(
     service_tier store metadata modalities prediction verbosity""".split()  # noqa: SIM905
 )
 NO_RESULT = "(no result: the call was interrupted)"
+GO_ON = "Go on."
 
 
 def to_wire(messages: Sequence[Message], provider: str | None = None) -> list[Wire]:
     """Messages as OpenAI dicts. Provider fields (signatures, …) go back only to the provider they came from."""
     out: list[Wire] = []
     unanswered: dict[str, Wire] = {}  # calls of the last assistant message
+    renamed: dict[str, str] = {}  # ids that an earlier turn had used already
+    seen: set[str] = set()
     for message in messages:
         wire = message.wire
         if wire is None:
             wire = _encode(message)
             object.__setattr__(message, "wire", wire)
         if message.__class__ is ToolMessage:
+            if renamed:
+                wire = [{**one, "tool_call_id": renamed.get(one["tool_call_id"], one["tool_call_id"])} for one in wire]
             out.extend(_pair(wire, unanswered))
-            unanswered = {}
+            unanswered, renamed = {}, {}
             continue
         if unanswered:
             out.extend(_pair([], unanswered))
-            unanswered = {}
+            unanswered, renamed = {}, {}
         if message.__class__ is AssistantMessage:
             if message.provider_fields and message.provider == provider:
                 wire = {**wire, **message.provider_fields}
             if "tool_calls" in wire:
+                wire, renamed = _with_own_ids(wire, seen)
                 unanswered = {call["id"]: call for call in wire["tool_calls"]}
-        elif out and out[-1]["role"] == "user" and wire["role"] == "user":
-            out[-1] = _merged(out[-1], wire)  # strict templates refuse two user messages in a row
-            continue
+        if out and out[-1]["role"] == wire["role"]:
+            joined = _merged(out[-1], wire)  # strict templates refuse two messages of one role in a row
+            if joined is not None:
+                out[-1] = joined
+                continue
+        elif out and wire["role"] == "system":  # and a system message anywhere but first
+            wire = {"role": "user", "content": wire["content"]}
+            if out[-1]["role"] == "user" and (joined := _merged(out[-1], wire)):
+                out[-1] = joined
+                continue
         out.append(wire)
     if unanswered:
         out.extend(_pair([], unanswered))
     return out
+
+
+def to_server(messages: Sequence[Message], provider: str | None = None) -> list[Wire]:
+    """`to_wire`, fit to be answered: never with the assistant's word last, which llama.cpp would say once more."""
+    out = to_wire(messages, provider)
+    if out and out[-1]["role"] == "assistant":
+        out.append({"role": "user", "content": GO_ON})
+    return out
+
+
+def _with_own_ids(wire: Wire, seen: set[str]) -> tuple[Wire, dict[str, str]]:
+    """The message with ids no earlier turn has used, and what became of the old ones."""
+    calls = wire["tool_calls"]
+    ids = {call["id"] for call in calls}
+    if len(ids) == len(calls) and "" not in ids and ids.isdisjoint(seen):
+        seen |= ids
+        return wire, {}
+    renamed: dict[str, str] = {}
+    own = []
+    for call in calls:
+        call_id = call["id"] or "call"
+        number = 1
+        while call_id in seen:
+            number += 1
+            call_id = f"{call['id'] or 'call'}_{number}"
+        seen.add(call_id)
+        renamed.setdefault(call["id"], call_id)
+        own.append({**call, "id": call_id})
+    return {**wire, "tool_calls": own}, renamed
 
 
 def check_params(params: Mapping[str, Any]) -> None:
@@ -91,15 +134,22 @@ def _pair(results: list[Wire], calls: dict[str, Wire]) -> list[Wire]:
     return [by_id.get(i) or {"role": "tool", "tool_call_id": i, "content": NO_RESULT} for i in calls]
 
 
-def _merged(first: Wire, second: Wire) -> Wire:
-    a, b = first["content"], second["content"]
-    if isinstance(a, str) and isinstance(b, str):
-        return {"role": "user", "content": f"{a}\n\n{b}"}
-    return {"role": "user", "content": _as_parts(a) + _as_parts(b)}
+def _merged(first: Wire, second: Wire) -> Wire | None:
+    """Two messages of one role as one; None: they have to stay apart."""
+    if first.keys() | second.keys() <= {"role", "content"} or (
+        first.keys() <= {"role", "content"} and second.keys() <= {"role", "content", "tool_calls"}
+    ):
+        a, b = first["content"] or "", second["content"] or ""
+        both = f"{a}\n\n{b}" if a and b else a or b
+        content = both if isinstance(a, str) and isinstance(b, str) else _as_parts(a) + _as_parts(b)
+        return {**second, "content": content or None if "tool_calls" in second else content}
+    return None
 
 
 def _as_parts(content: Any) -> list[Wire]:
-    return [{"type": "text", "text": content}] if isinstance(content, str) else list(content)
+    if isinstance(content, str):
+        return [{"type": "text", "text": content}] if content else []
+    return list(content)
 
 
 def _encode(message: Message) -> Any:

@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ..models.tape import RecordingModel, ReplayModel, Tape
     from .loopback import LoopbackServer, WireRequest
     from .scripted import ChaosModel, EchoModel, ScriptedModel
     from .wire_bytes import (
@@ -25,7 +26,10 @@ __all__ = [
     "ChaosModel",
     "EchoModel",
     "LoopbackServer",
+    "RecordingModel",
+    "ReplayModel",
     "ScriptedModel",
+    "Tape",
     "WireCall",
     "WireReply",
     "WireRequest",
@@ -39,13 +43,14 @@ __all__ = [
     "token_usage",
 ]
 
-_ROOM_OF = dict.fromkeys(__all__, "wire_bytes")
-_ROOM_OF |= dict.fromkeys(["LoopbackServer", "WireRequest"], "loopback")
-_ROOM_OF |= dict.fromkeys(["ChaosModel", "EchoModel", "ScriptedModel"], "scripted")
+_ROOM_OF = dict.fromkeys(__all__, ".wire_bytes")
+_ROOM_OF |= dict.fromkeys(["LoopbackServer", "WireRequest"], ".loopback")
+_ROOM_OF |= dict.fromkeys(["ChaosModel", "EchoModel", "ScriptedModel"], ".scripted")
+_ROOM_OF |= dict.fromkeys(["RecordingModel", "ReplayModel", "Tape"], "..models.tape")
 
 
 # Lazy, so that `python -m any_agent.testing.loopback` does not meet a half-made second copy of itself.
 def __getattr__(name: str) -> Any:
     if name not in _ROOM_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_ROOM_OF[name]}", __name__), name)
+    return getattr(import_module(_ROOM_OF[name], __name__), name)

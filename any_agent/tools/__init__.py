@@ -1,6 +1,12 @@
 """Tool, `@tool`, ToolRegistry: schemas from signatures, dicts or JSON Schema; arguments checked before they run."""
 
+from .context import CancelSignal, ToolContext
+from .registry import ToolRegistry, class_tools
 from .schema import ToolParameter, normalise_schema
-from .tool import Tool, ToolRegistry, ToolResult, tool
+from .tool import Tool, ToolResult, tool
+from .traits import ToolTraits
 
-__all__ = ["Tool", "ToolParameter", "ToolRegistry", "ToolResult", "normalise_schema", "tool"]
+__all__ = [
+    "CancelSignal", "Tool", "ToolContext", "ToolParameter", "ToolRegistry", "ToolResult", "ToolTraits",
+    "class_tools", "normalise_schema", "tool",
+]  # fmt: skip

@@ -1,138 +1,64 @@
-"""How a function, a dict or JSON Schema tells what a tool takes, and the check of arguments against it."""
+"""How types, a dict or JSON Schema tell what a tool takes, and the check of arguments against it."""
 
 from __future__ import annotations
 
-import inspect
+import dataclasses
+import sys
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 from ..errors import ConfigurationError
 from ..types import Json
 
-_JSON_TYPES: Mapping[Any, str] = {
+JSON_TYPES: Mapping[Any, str] = {
     str: "string", int: "integer", float: "number", bool: "boolean", list: "array", dict: "object", type(None): "null",
 }  # fmt: skip
-_SCHEMA_WORDS = {"type", "properties", "$ref", "anyOf", "oneOf", "allOf", "$schema", "$defs"}
+_SCHEMA_WORDS = {"$ref", "anyOf", "oneOf", "allOf", "$schema", "$defs"}
 
 
 @dataclass(frozen=True, slots=True)
 class ToolParameter:
-    """One parameter of a tool, for code that builds schemas by hand."""
+    """One parameter of a tool, for code that builds schemas by hand. `enum` lists the values it may have."""
 
     name: str
     type: Any = str
     description: str = ""
     required: bool = True
     default: Json = None
+    enum: Sequence[Json] | None = None
 
     def schema(self) -> dict[str, Json]:
-        out = dict(_type_schema(self.type))
+        out = dict(type_schema(self.type))
         if self.description:
             out["description"] = self.description
+        if self.enum is not None:
+            out["enum"] = list(self.enum)
         if self.default is not None:
             out["default"] = self.default
         return out
 
 
-class Signature:
-    """How arguments reach a handler: by name, or as one dict."""
-
-    def __init__(self, handler: Callable[..., Any]) -> None:
-        self.handler = handler
-        self.is_async = inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(
-            getattr(type(handler), "__call__", None)  # noqa: B004
-        )
-        self.parameters = [p for p in inspect.signature(handler).parameters.values() if p.name not in ("self", "cls")]
-        self.hints = _hints(handler)
-        named = [p for p in self.parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
-        self.takes_dict = len(named) == 1 and _is_args_dict(named[0], self.hints)
-        self._models = {
-            name: hint
-            for name, hint in self.hints.items()
-            if not self.takes_dict and _needs_pydantic(hint) and name != "return"
-        }
-
-    def bind(self, arguments: dict[str, Json]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        if self.takes_dict:
-            return (arguments,), {}
-        for name in self._models.keys() & arguments.keys():
-            from pydantic import TypeAdapter
-
-            arguments[name] = TypeAdapter(self._models[name]).validate_python(arguments[name])
-        return (), arguments
-
-    def schema(self) -> dict[str, Json]:
-        """JSON Schema from type hints and docstring."""
-        if self.takes_dict:
-            return {"type": "object", "properties": {}, "additionalProperties": True}
-        from pydantic import Field, create_model
-
-        told = _parameter_docs(self.handler)
-        fields: dict[str, Any] = {}
-        for p in self.parameters:
-            if p.kind in (p.VAR_KEYWORD, p.VAR_POSITIONAL):
-                continue
-            default = ... if p.default is p.empty else p.default
-            fields[p.name] = (self.hints.get(p.name, Any), Field(default, description=told.get(p.name)))
-        schema = create_model("Arguments", **fields).model_json_schema()
-        schema.pop("title", None)
-        for one in schema.get("properties", {}).values():
-            one.pop("title", None)
-        return cast("dict[str, Json]", schema)
-
-
-def _is_args_dict(parameter: inspect.Parameter, hints: Mapping[str, Any]) -> bool:
-    hint = hints.get(parameter.name)
-    plain_dict = hint is None or hint is dict or typing.get_origin(hint) in (dict, Mapping)
-    return plain_dict and (parameter.name in ("args", "arguments", "input", "params") or hint is not None)
-
-
-def _needs_pydantic(hint: Any) -> bool:
-    """The handler wants an object (a model, a dataclass, an enum, …), not the plain JSON value."""
-    if hint in _JSON_TYPES or hint is Any or isinstance(hint, str):
-        return False
-    origin = typing.get_origin(hint)
-    if origin is typing.Literal:
-        return False
-    if origin is not None:
-        return any(_needs_pydantic(a) for a in typing.get_args(hint) if a is not ...)
-    return isinstance(hint, type) and not issubclass(hint, types.NoneType)
-
-
-def _hints(handler: Callable[..., Any]) -> dict[str, Any]:
-    try:
-        return typing.get_type_hints(handler, include_extras=True)
-    except Exception:  # a hint that cannot be resolved counts as Any
-        return {}
-
-
-def summary(handler: Callable[..., Any]) -> str:
-    doc = inspect.getdoc(handler)
-    if not doc or getattr(handler, "__self__", None).__class__.__name__ == "Tool":
-        return ""
-    from docstring_parser import parse
-
-    parsed = parse(doc)
-    return "\n\n".join(part for part in (parsed.short_description, parsed.long_description) if part)
-
-
-def _parameter_docs(handler: Callable[..., Any]) -> dict[str, str]:
-    doc = inspect.getdoc(handler)
-    if not doc:
-        return {}
-    from docstring_parser import parse
-
-    return {p.arg_name: p.description for p in parse(doc).params if p.description}
-
-
-def normalise_schema(schema: Mapping[str, Any] | Iterable[ToolParameter]) -> dict[str, Json]:
+def normalise_schema(schema: Any) -> dict[str, Json]:
     """Any spelling of a tool's input as JSON Schema of type object.
 
-    `{"x": str}` and `{"x": {"type": "string", "optional": True}}` become properties; full JSON Schema passes unchanged.
+    `{"x": str}` and `{"x": {"type": "string", "optional": True}}` become properties; a TypedDict, dataclass or pydantic
+    model tells its fields; full JSON Schema passes unchanged.
+
+    Raises:
+        ConfigurationError: something in it is no type.
     """
+    if is_structured(schema):
+        return structured_schema(schema)
+    if not isinstance(schema, (Mapping, Iterable)):
+        raise ConfigurationError(
+            f"{schema!r} does not say what a tool takes",
+            field="input_schema",
+            value=schema,
+            allowed="a dict, ToolParameters, a TypedDict, dataclass or pydantic model, JSON Schema",
+        )
     if not isinstance(schema, Mapping):
         parameters = list(schema)
         properties = {p.name: p.schema() for p in parameters}
@@ -144,38 +70,93 @@ def normalise_schema(schema: Mapping[str, Any] | Iterable[ToolParameter]) -> dic
         return out
     properties, required = {}, []
     for name, spec in schema.items():
-        if isinstance(spec, Mapping):
-            one = {k: v for k, v in spec.items() if k not in ("optional", "required")}
-            is_required = spec.get("required", not (spec.get("optional") or "default" in spec))
-            if isinstance(one.get("type"), type):
-                one.update(_type_schema(one["type"]))
-        else:
-            one, is_required = dict(_type_schema(spec)), not _is_optional(spec)
-        properties[name] = one
-        if is_required is True:
+        properties[name], is_required = _property(spec)
+        if is_required:
             required.append(name)
     return {"type": "object", "properties": properties, "required": required}
+
+
+def _property(spec: Any) -> tuple[dict[str, Json], bool]:
+    if not isinstance(spec, Mapping):
+        return dict(type_schema(spec)), not _is_optional(spec)
+    one = {key: value for key, value in spec.items() if key not in ("optional", "required")}
+    if isinstance(spec.get("required"), list):  # of an object's own properties
+        one["required"] = spec["required"]
+    if "type" in one and not isinstance(one["type"], (str, list)):
+        one.update(type_schema(one["type"]))
+    if isinstance(spec.get("required"), bool):
+        return one, spec["required"]
+    return one, not (spec.get("optional") or "default" in spec)
 
 
 def _is_json_schema(schema: Mapping[str, Any]) -> bool:
     if schema.get("type") == "object" or isinstance(schema.get("properties"), Mapping):
         return True
-    return bool(schema.keys() & (_SCHEMA_WORDS - {"type", "properties"}))
+    return bool(schema.keys() & _SCHEMA_WORDS)
 
 
-def _is_optional(hint: Any) -> bool:
-    return types.NoneType in typing.get_args(hint)
+# ------------------------------------------------------------------ types
 
 
-def _type_schema(hint: Any) -> dict[str, Json]:
-    if hint in _JSON_TYPES:
-        return {"type": _JSON_TYPES[hint]}
+def is_structured(hint: Any) -> bool:
+    """A TypedDict, dataclass or pydantic model: its fields are a tool's parameters."""
+    if not isinstance(hint, type):
+        return False
+    return _is_typeddict(hint) or dataclasses.is_dataclass(hint) or _is_model(hint)
+
+
+def _is_typeddict(hint: Any) -> bool:
+    return isinstance(hint, type) and issubclass(hint, dict) and hasattr(hint, "__required_keys__")
+
+
+def _is_model(hint: Any) -> bool:
+    return hasattr(hint, "model_json_schema") and hasattr(hint, "model_validate")
+
+
+def structured_schema(hint: Any) -> dict[str, Json]:
+    """The JSON Schema of a TypedDict, dataclass or pydantic model; `Annotated[str, "…"]` describes a field."""
+    schema = type_schema(hint)
+    try:
+        hints = typing.get_type_hints(hint, include_extras=True)
+    except Exception:  # a name that cannot be resolved: pydantic has found its way all the same
+        hints = {}
+    for name, one in schema.get("properties", {}).items():
+        told = described(hints.get(name))
+        if told:
+            one.setdefault("description", told)
+    schema.pop("description", None)  # the class's docstring, which speaks to programmers
+    return {"type": "object", "properties": {}, **schema}
+
+
+def described(hint: Any) -> str | None:
+    """The text in `Annotated[int, "text"]`."""
+    if getattr(getattr(hint, "__origin__", None), "_name", "") in ("Required", "NotRequired", "ReadOnly"):
+        hint = hint.__args__[0]
+    for one in getattr(hint, "__metadata__", ()):
+        if isinstance(one, str):
+            return one
+        if isinstance(getattr(one, "documentation", None), str):  # typing_extensions.Doc
+            return cast(str, one.documentation)
+    return None
+
+
+def type_schema(hint: Any) -> dict[str, Json]:
+    """The JSON Schema of one type.
+
+    Raises:
+        ConfigurationError: it is no type that JSON can say.
+    """
+    plain = next((word for one, word in JSON_TYPES.items() if hint is one), None)
+    if plain is not None:
+        return {"type": plain}
     if isinstance(hint, str):
         return {"type": hint}
+    if hint is Any:
+        return {}
     from pydantic import TypeAdapter
 
     try:
-        return TypeAdapter(hint).json_schema()
+        schema = cast("dict[str, Json]", without_titles(TypeAdapter(portable(hint)).json_schema()))
     except Exception:
         raise ConfigurationError(
             f"{hint!r} is no type a tool parameter can have",
@@ -183,13 +164,82 @@ def _type_schema(hint: Any) -> dict[str, Json]:
             value=hint,
             allowed="a type or JSON Schema",
         ) from None
+    told = described(hint)
+    return {**schema, "description": told} if told and "description" not in schema else schema
+
+
+def portable(hint: Any) -> Any:
+    """The type as pydantic takes it: before Python 3.12 it refuses `typing.TypedDict`, wherever it stands."""
+    if sys.version_info >= (3, 12):
+        return hint
+    if _is_typeddict(hint) and type(hint).__module__ == "typing":
+        return _portable_typeddict(hint)
+    args = typing.get_args(hint)
+    changed = tuple(portable(one) if not isinstance(one, (str, list)) else one for one in args)
+    if all(a is b for a, b in zip(args, changed, strict=True)):
+        return hint
+    if hasattr(hint, "__metadata__"):
+        items = changed[:1] + hint.__metadata__
+        return Annotated[items]
+    if typing.get_origin(hint) is types.UnionType:
+        return typing.Union[changed]  # noqa: UP007
+    return hint.copy_with(changed) if hasattr(hint, "copy_with") else types.GenericAlias(hint.__origin__, changed)
+
+
+def _portable_typeddict(hint: Any) -> Any:
+    from typing_extensions import NotRequired, Required, TypedDict
+
+    fields = {}
+    for name, one in typing.get_type_hints(hint, include_extras=True).items():
+        inner = portable(one)
+        if getattr(inner, "__origin__", None) not in (Required, NotRequired):
+            inner = (Required if name in hint.__required_keys__ else NotRequired)[inner]
+        fields[name] = inner
+    return TypedDict(hint.__name__, fields)  # type: ignore[operator]
+
+
+def without_titles(schema: Any) -> Any:
+    """JSON Schema without the titles that pydantic gives everything: they cost tokens and say nothing."""
+    if isinstance(schema, list):
+        return [without_titles(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    out = {}
+    for key, value in schema.items():
+        if key == "title" and isinstance(value, str):
+            continue
+        named = key in ("properties", "$defs", "patternProperties") and isinstance(value, dict)
+        if named:
+            out[key] = {name: without_titles(one) for name, one in value.items()}
+        else:
+            out[key] = value if key in ("default", "const", "enum", "examples", "required") else without_titles(value)
+    return out
+
+
+def _is_optional(hint: Any) -> bool:
+    return types.NoneType in typing.get_args(hint)
+
+
+# ------------------------------------------------------------------ arguments
 
 
 def checker(schema: dict[str, Json]) -> Callable[[Any], str | None]:
-    """A compiled check: what is wrong with the arguments, in words for the model; None when nothing is."""
+    """A compiled check: what is wrong with the arguments, in words for the model; None when nothing is.
+
+    Raises:
+        ConfigurationError: the schema itself is wrong.
+    """
+    from jsonschema.exceptions import SchemaError
     from jsonschema.validators import validator_for
 
-    validator = validator_for(schema)(schema)
+    kind = validator_for(schema)
+    try:
+        kind.check_schema(schema)
+    except SchemaError as error:
+        where = ".".join(map(str, error.absolute_path)) or "the schema"
+        text = f"this is no JSON Schema: {where}: {error.message}"
+        raise ConfigurationError(text, field="input_schema", value=schema, allowed="JSON Schema") from None
+    validator = kind(schema)
 
     def check(arguments: Any) -> str | None:
         problems = sorted(validator.iter_errors(arguments), key=lambda e: list(map(str, e.path)))

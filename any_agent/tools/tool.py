@@ -1,26 +1,40 @@
-"""Tool, `@tool`, ToolRegistry: schemas from signatures, dicts or JSON Schema; arguments checked before they run."""
+"""Tool and `@tool`: a function the model may call."""
 
 from __future__ import annotations
 
-import asyncio
+import copy
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from copy import deepcopy
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar, overload
+from types import MethodType
+from typing import TYPE_CHECKING, Any, overload
 
-from ..errors import ConfigurationError, ToolExecutionError, ToolInputError, ToolNotFoundError
-from ..types import Json, ToolSpec
-from .schema import Signature, ToolParameter, checker, normalise_schema, summary
+from ..errors import ConfigurationError, ToolExecutionError, ToolInputError
+from ..types import Json, Message, ToolSpec
+from .context import ToolContext
+from .schema import ToolParameter, checker, normalise_schema
+from .signature import Signature, summary
+from .threads import in_thread
+from .traits import Effect, ToolTraits, declare
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 @dataclass(frozen=True, slots=True)
 class ToolResult:
-    """What a tool may return, and what `Tool.execute(x=1)` gives."""
+    """What a tool may return, and what `Tool.execute(x=1)` gives.
+
+    `tools`: further tools that the model may call from the next turn on, in this run. `ends_run`: the data is the run's
+    answer; None: as the tool declared.
+    """
 
     success: bool
     data: Json = None
     error: str | None = None
+    tools: tuple[Tool | Callable[..., Any], ...] = ()
+    ends_run: bool | None = None
 
 
 class Tool:
@@ -29,53 +43,83 @@ class Tool:
     Args:
         name: what the model calls it; letters, digits, `_` and `-`, at most 64.
         description: what the model reads; default: the docstring's summary.
-        input_schema: `{"x": str}`, a dict per parameter, or a full JSON Schema of type object.
-        handler: sync (run in a thread) or async; takes the named arguments, or one dict called `args`.
+        input_schema: `{"x": str}`, a dict per parameter, ToolParameters, a TypedDict, dataclass or pydantic model, or
+            JSON Schema of type object; None: from the function's type hints and docstring.
+        handler: sync (run in a thread) or async; takes the named arguments, or one dict called `args`; a parameter
+            annotated `ToolContext` gets one. None: a subclass overrides `execute`.
         parameters: another spelling of input_schema.
-        timeout: seconds one call may take; None: no limit of its own.
-        parallel: False: never at the same time as other calls of the same turn.
+        traits: what else it declares; see ToolTraits.
+
+    Raises:
+        ConfigurationError: the name, the schema or a trait is wrong, or the function does not fit its schema.
     """
+
+    timeout: float | None = None
+    retries: int = 0
+    retry_delay_s: float = 0.2
+    effect: Effect = "once"
+    parallel: bool = True
+    max_result_tokens: int | None = None
+    cache_ttl: float | None = None
+    enabled: bool | Callable[..., bool] = True
+    needs_permission: bool = False
+    is_read_only: bool = False
+    edits_files: bool = False
+    verify: Callable[..., Any] | None = None
+    ends_run: bool = False
+    may_repeat: bool = False
 
     def __init__(
         self,
         name: str,
         description: str = "",
-        input_schema: Mapping[str, Any] | Iterable[ToolParameter] | None = None,
+        input_schema: Any = None,
         handler: Callable[..., Any] | None = None,
         *,
         parameters: Mapping[str, Any] | Iterable[ToolParameter] | None = None,
-        timeout: float | None = None,
-        parallel: bool = True,
+        **traits: Unpack[ToolTraits],
     ) -> None:
-        if not name or len(name) > 64 or not name.replace("_", "").replace("-", "").isalnum():
-            raise ConfigurationError(
-                f"tool name {name!r} must be 1–64 letters, digits, _ or -",
-                field="name",
-                value=name,
-                allowed="[A-Za-z0-9_-]{1,64}",
-            )
+        if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name):
+            text, allowed = f"tool name {name!r} must be 1–64 letters, digits, _ or -", "[A-Za-z0-9_-]{1,64}"
+            raise ConfigurationError(text, field="name", value=name, allowed=allowed)
         self.name = name
         self.handler = handler or self._not_given
-        self.description = description or summary(self.handler)
-        self.timeout = timeout
-        self.parallel = parallel
-        self._signature = Signature(self.handler) if handler else None
-        if input_schema is None:
-            input_schema = parameters
-        if input_schema is None:
-            input_schema = self._signature.schema() if self._signature else {}
-        self.input_schema = input_schema
-        self.parameters = normalise_schema(input_schema)
-        self._check: Callable[[Any], Any] | None = None
+        declare(self, traits, Tool)
+        schema = parameters if input_schema is None else input_schema
+        self._is_overridden = type(self).execute is not Tool.execute
+        self.description = description or summary(handler or (type(self) if self._is_overridden else None))
+        if schema is None and handler and self._is_overridden:
+            schema = Signature(handler).schema()
+        function = self.execute if self._is_overridden else handler
+        self._signature = Signature(function, schema) if function else None
+        if schema is None:
+            schema = self._signature.schema() if self._signature else {}
+        self.input_schema = schema
+        self.parameters = normalise_schema(schema)
+        if self._signature is not None:
+            self._signature.fit(self.parameters)
+        self._check: Callable[[Any], str | None] | None = None
         self.spec = ToolSpec(self.name, self.description, self.parameters)
 
     async def _not_given(self, **_: Any) -> Any:
         raise ToolExecutionError(f"tool {self.name} has no handler; override execute()", tool_name=self.name)
 
+    @property
+    def takes_context(self) -> bool:
+        """It asks for a ToolContext."""
+        return self._signature is not None and self._signature.context_name is not None
+
     def to_openai_format(self) -> dict[str, Json]:
         """The tool as OpenAI's `tools=` takes it."""
         function = {"name": self.name, "description": self.description, "parameters": self.parameters}
         return {"type": "function", "function": function}
+
+    def is_enabled(self, messages: Sequence[Message] = ()) -> bool:
+        """Whether it may be called now, after these messages."""
+        if isinstance(self.enabled, bool):
+            return self.enabled
+        takes = [p for p in inspect.signature(self.enabled).parameters.values() if p.default is p.empty]
+        return bool(self.enabled(messages) if takes else self.enabled())
 
     def validate(self, arguments: Mapping[str, Json]) -> dict[str, Json]:
         """Check arguments against the schema.
@@ -98,48 +142,56 @@ class Tool:
         """
         if arguments is None:
             try:
-                data = await self._invoke(named)
+                data = await self._invoke(self.validate(named), None)
             except Exception as error:
                 return ToolResult(False, error=f"{type(error).__name__}: {error}")
             return data if isinstance(data, ToolResult) else ToolResult(True, data)
-        return await self._invoke({**arguments, **named})
+        return await self._invoke(self.validate({**arguments, **named}), None)
 
-    async def run(self, arguments: Mapping[str, Json]) -> Any:
-        """What dispatch calls: the result, or the exception, of one call; an overridden `execute` is honoured.
+    async def run(self, arguments: Mapping[str, Json], context: ToolContext | None = None) -> Any:
+        """The data of one call; an overridden `execute` is honoured.
 
         Raises:
             ToolInputError: the arguments do not fit; nothing has run.
             ToolExecutionError: the tool said `ToolResult(success=False)`.
         """
-        if type(self).execute is Tool.execute:
-            data = await self._invoke(arguments)
-        else:
-            data = await self.execute(**self.validate(arguments))
-        if isinstance(data, ToolResult):
-            if not data.success:
-                raise ToolExecutionError(data.error or "the tool failed", tool_name=self.name)
-            return data.data
+        return (await self.call(self.validate(arguments), context)).data
+
+    async def call(self, arguments: Mapping[str, Json], context: ToolContext | None = None) -> ToolResult:
+        """What dispatch does: the result of a call whose arguments have passed `validate`; raises like `run`."""
+        data = await self._invoke(arguments, context)
+        if not isinstance(data, ToolResult):
+            return ToolResult(True, data)
+        if not data.success:
+            raise ToolExecutionError(data.error or "the tool failed", tool_name=self.name)
         return data
 
-    async def _invoke(self, arguments: Mapping[str, Json]) -> Any:
-        given = deepcopy(self.validate(arguments))  # what a tool does to them must not rewrite the history
-        if self._signature is None:
+    async def _invoke(self, arguments: Mapping[str, Json], context: ToolContext | None) -> Any:
+        signature = self._signature
+        if signature is None:
             return await self._not_given()
-        call_args, call_kwargs = self._signature.bind(given)
-        if self._signature.is_async:
-            return await self.handler(*call_args, **call_kwargs)
-        result = await asyncio.to_thread(self.handler, *call_args, **call_kwargs)
+        given = copy.deepcopy(dict(arguments))  # what a tool does to them must not rewrite the history
+        places, named = signature.bind(given, context, self.name)
+        function = self.execute if self._is_overridden else self.handler
+        if signature.is_async:
+            return await function(*places, **named)
+        result = await in_thread(function, *places, **named)
         return await result if inspect.isawaitable(result) else result
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The plain function stays callable."""
         return self.handler(*args, **kwargs)
 
+    def __get__(self, instance: Any, owner: Any = None) -> Tool:
+        """`@tool` on a method: the instance's own Tool."""
+        if instance is None or self._signature is None or not self._signature.is_method or self._is_overridden:
+            return self
+        bound = copy.copy(self)
+        bound.handler = MethodType(self.handler, instance)
+        return bound
+
     def __repr__(self) -> str:
-        return f"Tool({self.name!r})"
-
-
-F = TypeVar("F", bound=Callable[..., Any])
+        return f"{type(self).__name__}({self.name!r})"
 
 
 @overload
@@ -148,96 +200,28 @@ def tool(name: Callable[..., Any], /) -> Tool: ...
 def tool(
     name: str | None = None,
     description: str = "",
-    input_schema: Mapping[str, Any] | Iterable[ToolParameter] | None = None,
-    *,
-    parameters: Mapping[str, Any] | Iterable[ToolParameter] | None = None,
-    timeout: float | None = None,
-    parallel: bool = True,
-) -> Callable[[Callable[..., Any]], Tool]: ...
-def tool(
-    name: Any = None,
-    description: str = "",
     input_schema: Any = None,
     *,
-    parameters: Any = None,
-    timeout: float | None = None,
-    parallel: bool = True,
+    parameters: Mapping[str, Any] | Iterable[ToolParameter] | None = None,
+    **traits: Unpack[ToolTraits],
+) -> Callable[[Callable[..., Any]], Tool]: ...
+def tool(
+    name: Any = None, description: str = "", input_schema: Any = None, *, parameters: Any = None, **traits: Any
 ) -> Any:
     """Make a function a Tool: `@tool`, `@tool("name", "description")`, `@tool("name", "description", {"x": str})`.
 
-    Without a schema it comes from the type hints and the docstring.
+    Without a schema it comes from the type hints and the docstring. Keywords: see ToolTraits.
     """
     if callable(name):
-        return Tool(name.__name__, handler=name)
+        return Tool(_name_of(name), handler=name)
 
     def wrap(function: Callable[..., Any]) -> Tool:
         schema = input_schema if input_schema is not None else parameters
-        return Tool(name or function.__name__, description, schema, function, timeout=timeout, parallel=parallel)
+        return Tool(name or _name_of(function), description, schema, function, **traits)
 
     return wrap
 
 
-class ToolRegistry:
-    """The tools of one agent, by name. A name is given once."""
-
-    def __init__(self, tools: Iterable[Tool | Callable[..., Any]] = ()) -> None:
-        self._tools: dict[str, Tool] = {}
-        for one in tools:
-            self.register(one)
-
-    def register(self, new: Tool | Callable[..., Any] | str, *, replace: bool = False) -> Tool:
-        """Add a tool (a plain function becomes one).
-
-        Raises:
-            ConfigurationError: the name is taken (pass replace=True), or it is no tool.
-        """
-        if not isinstance(new, Tool):
-            if isinstance(new, str):
-                text = f"there is no built-in tool {new!r}; pass the function or Tool itself"
-                raise ConfigurationError(text, field="tools", value=new, allowed="Tool, function")
-            if not callable(new):
-                raise ConfigurationError(
-                    f"{new!r} is neither a Tool nor a function", field="tools", value=new, allowed="Tool, function"
-                )
-            new = tool(new)
-        if new.name in self._tools and not replace:
-            raise ConfigurationError(
-                f"a tool named {new.name!r} is registered already; pass replace=True",
-                field="tools",
-                value=new.name,
-                allowed="a new name",
-            )
-        self._tools[new.name] = new
-        return new
-
-    def get(self, name: str) -> Tool:
-        """The tool of that name.
-
-        Raises:
-            ToolNotFoundError: names the nearest ones.
-        """
-        found = self._tools.get(name)
-        if found is None:
-            from difflib import get_close_matches
-
-            near = get_close_matches(name, self._tools, 1, 0.6)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise ToolNotFoundError(
-                f"there is no tool {name!r}.{hint} Tools: {', '.join(self._tools) or 'none'}", tool_name=name
-            )
-        return found
-
-    def specs(self) -> tuple[ToolSpec, ...]:
-        return tuple([t.spec for t in self._tools.values()])
-
-    def names(self) -> list[str]:
-        return list(self._tools)
-
-    def __iter__(self) -> Iterator[Tool]:
-        return iter(self._tools.values())
-
-    def __len__(self) -> int:
-        return len(self._tools)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._tools
+def _name_of(function: Callable[..., Any]) -> str:
+    inner = getattr(function, "func", function)  # of a partial
+    return str(getattr(inner, "__name__", type(inner).__name__))

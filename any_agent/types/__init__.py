@@ -1,5 +1,6 @@
 """Plain data of the river: blocks, messages, deltas, events, usage, the answer. Imports nothing of ours."""
 
+from .fitting import ContextFitted, ContextSummarized, ContextTruncated
 from .messages import (
     AssistantMessage,
     Attempt,
@@ -24,25 +25,24 @@ from .messages import (
 from .response import AgentResponse
 from .stream import (
     AttemptFailed,
-    ContextFitted,
-    ContextTruncated,
     Delta,
     Event,
+    ModelLoading,
     ModelRequest,
     ResultMessage,
     StreamEnd,
     TextDelta,
     ThinkingDelta,
     ToolCallDelta,
-    ToolCompleted,
     ToolSpec,
-    ToolStarted,
 )
+from .tool_events import PermissionDecided, ToolCompleted, ToolEvent, ToolProgress, ToolStarted
 
 __all__ = [
     "AgentResponse", "AssistantMessage", "Attempt", "AttemptFailed", "Block", "ContextFitted", "ContextStrategy",
-    "ContextTruncated", "Delta", "Event", "ImageBlock", "Json", "Message", "ModelRequest", "ResultMessage",
-    "StreamEnd", "SystemMessage", "TextBlock", "TextDelta", "ThinkingBlock", "ThinkingDelta", "Timings",
-    "ToolCallDelta", "ToolChoice", "ToolCompleted", "ToolMessage", "ToolResultBlock", "ToolSpec", "ToolStarted",
-    "ToolUseBlock", "ToolUseError", "Usage", "UserMessage", "text_of",
+    "ContextSummarized", "ContextTruncated", "Delta", "Event", "ImageBlock", "Json", "Message", "ModelLoading",
+    "ModelRequest", "PermissionDecided", "ResultMessage", "StreamEnd", "SystemMessage", "TextBlock", "TextDelta",
+    "ThinkingBlock", "ThinkingDelta", "Timings", "ToolCallDelta", "ToolChoice", "ToolCompleted", "ToolEvent",
+    "ToolMessage", "ToolProgress", "ToolResultBlock", "ToolSpec", "ToolStarted", "ToolUseBlock", "ToolUseError",
+    "Usage", "UserMessage", "text_of",
 ]  # fmt: skip

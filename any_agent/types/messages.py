@@ -150,6 +150,8 @@ class Attempt:
     status: int | None = None
     delivered_chars: int = 0
     then: str = ""
+    first_token_s: float | None = None
+    is_cached: bool = False  # answered from the response cache
 
     @property
     def is_ok(self) -> bool:
@@ -173,10 +175,13 @@ class _Message:
     content: tuple[Block, ...]
     wire: Json = field(default=None, init=False, repr=False, compare=False)
     pinned: bool = field(default=False, kw_only=True)  # never dropped when history is fitted to the window
+    importance: float | None = field(default=None, kw_only=True)  # what strategy adaptive goes by; see docs/context.md
 
     if TYPE_CHECKING:
 
-        def __init__(self, content: str | Sequence[Block], *, pinned: bool = False) -> None: ...
+        def __init__(
+            self, content: str | Sequence[Block], *, pinned: bool = False, importance: float | None = None
+        ) -> None: ...
 
     def __post_init__(self) -> None:
         if self.content.__class__ is not tuple:
@@ -218,6 +223,7 @@ class AssistantMessage(_Message):
     provider_fields: Json = None
     is_interrupted: bool = False
     is_partial: bool = False
+    attempt: Attempt | None = field(default=None, repr=False, compare=False)
     role: ClassVar[Literal["assistant"]] = "assistant"
 
     if TYPE_CHECKING:

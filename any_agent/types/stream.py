@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from .fitting import ContextFitted, ContextSummarized, ContextTruncated
 from .messages import (
     AssistantMessage,
     Attempt,
@@ -13,10 +14,10 @@ from .messages import (
     Message,
     Timings,
     ToolMessage,
-    ToolResultBlock,
-    ToolUseBlock,
     Usage,
+    UserMessage,
 )
+from .tool_events import PermissionDecided, ToolCompleted, ToolProgress, ToolStarted
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,8 @@ class ToolSpec:
 class ModelRequest:
     """One question to a model. `params` are OpenAI sampling names, already checked; None values are left out.
 
-    `extra_body` goes onto the wire as it is; `timeout_s` is the longest silence of the server (None: for ever).
+    `extra_body` goes onto the wire as it is. Seconds: `timeout_s` is the longest silence within an answer (None: for
+    ever), `first_token_timeout_s` the longest before its first token (None: `timeout_s`); comments are no silence.
     """
 
     messages: Sequence[Message]
@@ -41,6 +43,8 @@ class ModelRequest:
     params: Mapping[str, Json] = field(default_factory=dict)
     extra_body: Mapping[str, Json] = field(default_factory=dict)
     timeout_s: float | None = 300.0
+    first_token_timeout_s: float | None = None
+    connect_timeout_s: float = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +56,11 @@ class TextDelta:
 
 @dataclass(frozen=True, slots=True)
 class ThinkingDelta:
-    """New reasoning text."""
+    """New reasoning text. `takes_text`: the text of this turn so far was reasoning too (`</think>` came unopened)."""
 
     thinking: str
     signature: str | None = None
+    takes_text: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,33 +71,24 @@ class ToolCallDelta:
     id: str | None = None
     name: str | None = None
     arguments: Json = None
+    error: str | None = None  # why the call, found in the text, may not run
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptFailed:
-    """A try failed and another follows (a retry, or the next model)."""
+    """A try failed and another follows (a retry, or the next model). `keeps_text`: what was said so far stays said."""
 
     attempt: Attempt
+    keeps_text: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class ContextFitted:
-    """History was fitted to the window before the call. Tokens are upper bounds."""
+class ModelLoading:
+    """The server says that it is still loading the model; it is asked again. `waited_s`: since it first said so."""
 
-    dropped_messages: int
-    shortened_results: int
-    tokens_before: int
-    tokens_after: int
-    window_tokens: int
-
-
-@dataclass(frozen=True, slots=True)
-class ContextTruncated:
-    """The server silently cut the prompt; text of this turn so far is void, the turn is repeated with less history."""
-
-    reported_tokens: int
-    expected_tokens: int
-    window_tokens: int
+    model: str
+    base_url: str | None
+    waited_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,28 +102,20 @@ class StreamEnd:
     provider: str | None = None
     provider_fields: Json = None
     attempts: tuple[Attempt, ...] = ()
+    is_cached: bool = False  # from the response cache: nothing was asked
 
 
 Delta: TypeAlias = (
-    TextDelta | ThinkingDelta | ToolCallDelta | AttemptFailed | ContextFitted | ContextTruncated | StreamEnd
+    TextDelta
+    | ThinkingDelta
+    | ToolCallDelta
+    | AttemptFailed
+    | ModelLoading
+    | ContextFitted
+    | ContextSummarized
+    | ContextTruncated
+    | StreamEnd
 )
-
-
-@dataclass(frozen=True, slots=True)
-class ToolStarted:
-    """A tool is about to run."""
-
-    call: ToolUseBlock
-
-
-@dataclass(frozen=True, slots=True)
-class ToolCompleted:
-    """A tool call was answered (result, error or refusal). `data` is what the tool returned, unshortened."""
-
-    name: str
-    result: ToolResultBlock
-    duration_s: float = 0.0
-    data: Json = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,11 +158,17 @@ Event: TypeAlias = (
     TextDelta
     | ThinkingDelta
     | AttemptFailed
+    | ModelLoading
     | ContextFitted
+    | ContextSummarized
     | ContextTruncated
     | ToolStarted
+    | PermissionDecided
+    | ToolProgress
     | ToolCompleted
     | AssistantMessage
+    | UserMessage
+    | UserMessage
     | ToolMessage
     | ResultMessage
 )

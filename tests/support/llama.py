@@ -11,10 +11,12 @@ import contextlib
 import json
 import os
 import select
+import socket
 import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -100,14 +102,20 @@ class LlamaServer:
         return body
 
 
-def start_llama(model_path: Path, *, slot_ctx: int = 2048, slots: int = 2, api_key: str | None = None) -> LlamaServer:
+def start_llama(
+    model_path: Path, *, slot_ctx: int = 2048, slots: int = 2, api_key: str | None = None, port: int = 0
+) -> LlamaServer:
     """Start the server and wait until it answers; its log goes to a file beside the model.
+
+    Args:
+        port: to come back where an earlier one was; 0: a free one.
 
     Raises:
         RuntimeError: It did not start; the message ends with its log.
     """
     log_path = model_path.with_suffix(".log")
     command = [sys.executable, __file__, str(model_path), f"--ctx={slot_ctx * slots}", f"--slots={slots}"]
+    command.append(f"--port={port}")
     if api_key:
         command.append(f"--api-key={api_key}")
     started = time.monotonic()
@@ -123,6 +131,22 @@ def start_llama(model_path: Path, *, slot_ctx: int = 2048, slots: int = 2, api_k
     return server
 
 
+@contextlib.contextmanager
+def cold_llama(model_path: Path, *, ctx: int) -> Iterator[str]:
+    """The base URL of a server that is only being started: it refuses connections, then says 503, then answers.
+
+    Args:
+        ctx: Window in tokens. The warm-up run over it makes the load long: about 0.6 s for 262 144.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, __file__, str(model_path), f"--ctx={ctx}", "--slots=1", f"--port={port}", "--warmup"]
+    with model_path.with_suffix(".log").open("wb") as log:
+        child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, bufsize=0)
+    with LlamaServer(f"http://127.0.0.1:{port}", ctx, 0.0, child) as server:
+        yield server.base_url
+
+
 def _serve(arguments: Any) -> None:
     import xllamacpp
 
@@ -130,14 +154,15 @@ def _serve(arguments: Any) -> None:
     params.model.path = arguments.model
     params.model_alias = {"tiny"}
     params.hostnames = ["127.0.0.1"]
-    params.port = 0
+    params.port = arguments.port
     params.n_ctx = arguments.ctx
     params.n_parallel = arguments.slots
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
     params.n_threads_http = 8
     params.cache_ram_mib = 64
     params.endpoint_metrics = True
-    params.warmup = params.ui = params.fit_params = params.kv_unified = False
+    params.warmup = arguments.warmup
+    params.ui = params.fit_params = params.kv_unified = False
     params.verbosity = 1
     if arguments.api_key:
         params.api_keys = [arguments.api_key]
@@ -154,4 +179,6 @@ if __name__ == "__main__":
     parser.add_argument("--ctx", type=int, required=True)
     parser.add_argument("--slots", type=int, required=True)
     parser.add_argument("--api-key")
+    parser.add_argument("--warmup", action="store_true")
+    parser.add_argument("--port", type=int, default=0)
     _serve(parser.parse_args())

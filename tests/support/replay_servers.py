@@ -40,6 +40,15 @@ def lm_studio(server: LoopbackServer) -> None:
     _lm_studio_shared(server)
 
 
+def lm_studio_with(server: LoopbackServer, key: str, window: int | None) -> None:
+    """LM Studio 0.4 with one model for tools, loaded with `window`; None: it is loaded when it is first asked."""
+    loaded = {} if window is None else {key: window}
+    can = {"vision": False, "trained_for_tool_use": True}
+    server.reply("/api/v1/models", {"models": [_lm_model(key, "llm", 131072, loaded, can)]})
+    server.reply("/v1/models", {"object": "list", "data": [{"id": key, "object": "model"}]})
+    server.reply(ANY_PATH, unexpected_endpoint)
+
+
 def lm_studio_036(server: LoopbackServer) -> None:
     """LM Studio 0.3.6 to 0.3.x: without /api/v1."""
     _lm_studio_shared(server)
@@ -178,6 +187,7 @@ OLLAMA_SHOWN: dict[str, tuple[str, int, str, list[str]]] = {
         "qwen3", 40960, 'num_ctx                        16384\nstop    "<|im_end|>"',
         ["completion", "tools", "thinking", "vision"],
     ),
+    "harbour:8b": ("llama", 131072, 'stop    "<|eot_id|>"', ["completion", "tools"]),
     "nomic-embed-text:latest": ("nomic-bert", 2048, "num_ctx    8192", ["embedding"]),
     "gpt-oss:120b-cloud": ("gptoss", 131072, "", ["completion", "tools", "thinking"]),
 }  # fmt: skip

@@ -73,16 +73,22 @@ TEMPLATE = r"""
 """.strip()
 
 
-def write_tiny_model(path: Path, *, calls_tools: bool = False, ends: bool = True, ctx: int = 4096) -> Path:
+def write_tiny_model(
+    path: Path, *, calls_tools: bool = False, is_erratic: bool = False, ends: bool = True, ctx: int = 4096
+) -> Path:
     """Write the model file.
 
     Args:
         calls_tools: Answer a user's message with one tool call when the request offers tools.
+        is_erratic: With calls_tools: sometimes several calls in one turn, sometimes a call after a tool's result; by
+            the seed, at a temperature of 1, for tools with names and parameters of one or two letters.
         ends: False makes a model that talks until it is stopped.
         ctx: Trained window in tokens (one byte is one token).
     """
     weights = _random_weights(np.random.default_rng(0))
     _set_output(weights["output.weight"], calls_tools=calls_tools, ends=ends)
+    if is_erratic:
+        _loosen(weights["output.weight"])
     _set_heads(weights)
     _write_gguf(path, weights, ctx)
     return path
@@ -137,6 +143,12 @@ def _set_output(output: np.ndarray, *, calls_tools: bool, ends: bool) -> None:
             output[token, OLD] = push
     if calls_tools:
         output[CALL, [ONE, IS_ASSISTANT, HAS_TOOLS, TOOL_SPOKE]] = [-60.0, 10.0, 20.0, -20.0]  # all three or nothing
+
+
+def _loosen(output: np.ndarray) -> None:
+    """Bring the end and another call after a call, and a call and text after a result, so near that chance decides."""
+    output[END, IS_CALL_END], output[CALL, IS_CALL_END] = 20.0, 32.5
+    output[CALL, TOOL_SPOKE] = -7.8
 
 
 def _set_heads(weights: dict[str, np.ndarray]) -> None:

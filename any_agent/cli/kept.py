@@ -1,0 +1,102 @@
+"""The store that the commands read, and words for times and sums."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import typer
+from typer.core import TyperGroup
+
+if TYPE_CHECKING:
+    from ..memory import MemoryStore
+
+T = TypeVar("T")
+_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+
+
+class ListsByDefault(TyperGroup):
+    """A group whose command `list` is meant when none is named."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        is_named = bool(args) and (not args[0].startswith("-") or args[0] in ("-h", "--help"))
+        return list(super().parse_args(ctx, args if is_named else ["list", *args]))
+
+
+def store_path(db: str | None) -> str | None:
+    """The store's file: --db, else the settings file's `memory_db_path`; None: the user's own."""
+    from ..options import AgentOptions
+
+    if db:
+        return db
+    options = AgentOptions().with_files()
+    return options.memory_db_path if "memory_db_path" in options.model_fields_set else None
+
+
+def in_store(db: str | None, work: Callable[[MemoryStore], Awaitable[T]]) -> T:
+    """Do something with the kept sessions. Never makes a store.
+
+    Raises:
+        MemoryStoreError: there is none, or it cannot be read.
+    """
+    import asyncio
+
+    from ..errors import MemoryStoreError
+    from ..memory import MemoryStore
+
+    store = MemoryStore(store_path(db))
+    if not os.path.exists(store.path):
+        text = f"nothing is kept yet: there is no {store.path}\n  fix:   talk first: any-agent run --session NAME …"
+        raise MemoryStoreError(text, path=store.path, reason="missing")
+
+    async def done() -> T:
+        async with store:
+            return await work(store)
+
+    return asyncio.run(done())
+
+
+async def known_session(store: MemoryStore, session_id: str) -> dict[str, Any]:
+    """The session of this id, or of the one id that begins like this.
+
+    Raises:
+        SessionNotFoundError: there is none, or several begin so.
+    """
+    from ..errors import SessionNotFoundError
+
+    found = await store.session(session_id)
+    if found is not None:
+        return found
+    alike = [row for row in await store.list_sessions(limit=100_000) if row["session_id"].startswith(session_id)]
+    if len(alike) == 1:
+        return alike[0]
+    said = f"{len(alike)} sessions begin with {session_id!r}" if alike else f"there is no session {session_id!r}"
+    text = f"{said} in {store.path}\n  fix:   any-agent sessions lists them"
+    raise SessionNotFoundError(text, session_id=session_id)
+
+
+def since(text: str | None, now_s: float) -> float | None:
+    """Seconds since 1970 of `90m`, `24h`, `7d`, `2w`, or a day or time as ISO writes it."""
+    if text is None:
+        return None
+    number, unit = text[:-1], text[-1:].lower()
+    if unit in _UNITS_S and number.replace(".", "", 1).isdigit():
+        return now_s - float(number) * _UNITS_S[unit]
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except ValueError:
+        raise typer.BadParameter(f"--since {text}: say 90m, 24h, 7d, 2w, or a day like 2026-11-01") from None
+
+
+def when(seconds: float | None) -> str:
+    """Local time to the minute."""
+    return "-" if seconds is None else datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M")  # noqa: DTZ006
+
+
+def cost(cost_usd: float, unpriced_calls: int, calls: int) -> str:
+    """A sum in US dollars; `+` where some calls' price is not known, `-` where none is."""
+    if calls and unpriced_calls >= calls:
+        return "-"
+    return f"${cost_usd:,.4f}{'+' if unpriced_calls else ''}"

@@ -1,0 +1,132 @@
+"""Sums over model and tool calls, approvals, and kept responses."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from time import time
+from typing import Any
+
+from ..errors import InvalidInputError
+from .entries import APPROVAL_STATES, KINDS, Entry, decode
+from .seam import GROUPS, UsageRow
+
+_KEYS = {
+    "day": "date(c.created_at, 'unixepoch')",
+    "hour": "strftime('%Y-%m-%dT%H:00Z', c.created_at, 'unixepoch')",
+    "model": "c.model",
+    "server": "c.server",
+    "session": "c.session_id",
+    "purpose": "c.purpose",
+    "outcome": "c.outcome",
+    "run": "c.run_id",
+    "tag": "g.tag",
+}
+_SUMS = """count(*), coalesce(sum(c.outcome <> 'ok'), 0),
+    coalesce(sum(c.input_tokens), 0), coalesce(sum(c.output_tokens), 0),
+    coalesce(sum(c.cached_tokens), 0), coalesce(sum(c.reasoning_tokens), 0), coalesce(sum(c.cost_usd), 0.0),
+    coalesce(sum(c.cost_usd IS NULL), 0), coalesce(sum(c.duration_s), 0.0), avg(c.first_token_s), avg(c.tokens_per_s)"""
+_TOOL_SUMS = """count(*), coalesce(sum(c.state IN ('failed', 'unknown')), 0), 0, 0, 0, 0, 0.0, 0,
+    coalesce(sum(c.duration_s), 0.0), NULL, NULL"""
+TREE = """WITH RECURSIVE tree (session_id) AS (
+    SELECT :session_id UNION SELECT s.session_id FROM sessions s JOIN tree t ON s.parent_session_id = t.session_id
+) """
+_IN_TREE = "(c.session_id IN (SELECT session_id FROM tree){or_parent})"
+
+
+def usage(
+    db: sqlite3.Connection,
+    session_id: str | None = None,
+    since: float | None = None,
+    until: float | None = None,
+    group_by: str | None = None,
+    run_id: str | None = None,
+    tag: str | None = None,
+) -> list[UsageRow]:
+    """Sums, by the group's key. Without a group: exactly one row."""
+    if group_by is not None and group_by not in GROUPS:
+        raise InvalidInputError(
+            f"usage cannot be grouped by {group_by!r}; allowed: {', '.join(GROUPS)}", field="group_by", value=group_by
+        )
+    is_tools = group_by == "tool"
+    table, sums = ("tool_calls", _TOOL_SUMS) if is_tools else ("model_calls", _SUMS)
+    where, values = ["1"], dict[str, Any]()
+    if session_id is not None:
+        or_parent = "" if is_tools else " OR c.parent_session_id IN (SELECT session_id FROM tree)"
+        where.append(_IN_TREE.format(or_parent=or_parent))
+        values["session_id"] = session_id
+    for name, value, condition in (
+        ("since", since, "c.created_at >= :since"),
+        ("until", until, "c.created_at < :until"),
+        ("run_id", run_id, "c.run_id = :run_id"),
+        ("tag", tag, "c.session_id IN (SELECT session_id FROM session_tags WHERE tag = :tag)"),
+    ):
+        if value is not None:
+            where.append(condition)
+            values[name] = value
+    join = " LEFT JOIN session_tags g ON g.session_id = c.session_id" if group_by == "tag" else ""
+    key = "c.name" if is_tools else _KEYS.get(group_by or "", "NULL")
+    group = " GROUP BY 1 ORDER BY 1" if group_by else ""
+    query = (
+        f"{TREE if session_id is not None else ''}SELECT {key}, {sums} FROM {table} c{join} "
+        f"WHERE {' AND '.join(where)}{group}"
+    )
+    return [UsageRow(str(row[0] or ""), *row[1:]) for row in db.execute(query, values)]
+
+
+# ------------------------------------------------------------------ approvals
+
+_APPROVAL = KINDS["approval"]
+_NAMES = ("session_id", "seq", *_APPROVAL.names)
+_SELECT = f"SELECT {', '.join(_NAMES)} FROM approvals"
+
+
+def pending_approvals(db: sqlite3.Connection, session_id: str | None) -> list[Entry]:
+    one, values = ("", ()) if session_id is None else (" AND session_id = ?", (session_id,))
+    rows = db.execute(f"{_SELECT} WHERE state = 'pending'{one} ORDER BY created_at, id", values)
+    return [decode(_APPROVAL, _NAMES, row) for row in rows]
+
+
+def approval(db: sqlite3.Connection, approval_id: str) -> Entry | None:
+    row = db.execute(f"{_SELECT} WHERE approval_id = ?", (approval_id,)).fetchone()
+    return decode(_APPROVAL, _NAMES, row) if row else None
+
+
+def answer_approval(db: sqlite3.Connection, approval_id: str, state: str, answer: str | None, who: str) -> Entry:
+    """The first answer holds; the same one again changes nothing. `answer` is JSON text."""
+    found = approval(db, approval_id)
+    if found is None:
+        raise InvalidInputError(f"there is no approval {approval_id!r}", field="approval_id", value=approval_id)
+    if state not in APPROVAL_STATES[1:]:
+        raise InvalidInputError(f"state {state!r} is no answer; allowed: allowed, denied", field="state", value=state)
+    if found["state"] == "pending":
+        session_id = found["session_id"]
+        db.execute(
+            "UPDATE sessions SET last_seq = last_seq + 1, updated_at = ? WHERE session_id = ?", (time(), session_id)
+        )
+        db.execute(
+            "UPDATE approvals SET state = ?, answer = ?, answered_by = ?, answered_at = ?, "
+            "seq = (SELECT last_seq FROM sessions WHERE session_id = ?) WHERE approval_id = ?",
+            (state, answer, who, time(), session_id, approval_id),
+        )
+        return approval(db, approval_id) or found
+    if found["state"] != state or found["answer"] != (None if answer is None else json.loads(answer)):
+        raise InvalidInputError(
+            f"approval {approval_id!r} was {found['state']} by {found['answered_by'] or 'somebody'} already",
+            field="state",
+            value=state,
+        )
+    return found
+
+
+# ------------------------------------------------------------------ kept responses
+
+
+def cached(db: sqlite3.Connection, key: str) -> Any:
+    row = db.execute("SELECT value FROM responses WHERE key = ? AND expires_at > ?", (key, time())).fetchone()
+    return json.loads(row[0]) if row else None
+
+
+def cache(db: sqlite3.Connection, key: str, value: str, ttl_s: float, session_id: str) -> None:
+    now = time()
+    db.execute("REPLACE INTO responses VALUES (?, ?, ?, ?, ?)", (key, value, session_id, now, now + ttl_s))

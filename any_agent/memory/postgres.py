@@ -1,0 +1,392 @@
+"""PostgresStore: the same store as MemoryStore, on a PostgreSQL server, for many processes and machines."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, Literal
+
+from ..errors import ConfigurationError, InvalidInputError, SessionFencedError
+from . import postgres_finding as finding
+from . import postgres_journal as journal
+from . import postgres_leases as leases
+from . import postgres_ledger as ledger
+from . import upkeep, vectors
+from .common import AnyStore, interaction_of, kinds_of, rows_of
+from .documents import Document
+from .entries import Entry, checked_id, dump
+from .finding import Filters, fused
+from .leases import Process
+from .postgres_link import Link, Transaction, Work, shown
+from .postgres_schema import migrate
+from .postgres_words import query_all
+from .seam import Hit, Holder, UsageRow
+from .words import like_pattern
+
+_EMBEDDED_BY_SEARCH = 256  # texts that a search may embed before it answers
+_EMBEDDED_AT_ONCE = 64
+
+
+class PostgresStore(AnyStore):
+    """Keeps what must not be lost on a PostgreSQL server (13 or newer). Making one does no I/O.
+
+    One store may serve any number of tasks, and several event loops. Close it, or use `async with`. Needs the extra
+    `postgres`.
+
+    Args:
+        dsn: `postgresql://user:password@host:5432/database`, or libpq's `host=… dbname=…`; "": the PG* variables.
+        schema: where its tables are; it is made when it is not there.
+        durability: "power": what was acknowledged survives whatever the server survives (its `fsync` must be on, which
+            is the default); "process": faster, and a crash of the server may take the last second.
+        max_connections: of one event loop.
+        embed: a function, may be async, from texts to vectors; then `search` finds by meaning too.
+        embedding_model: the name of its model; vectors of different models are kept apart.
+        busy_timeout_s: how long to wait for a lock that another transaction holds.
+    """
+
+    def __init__(
+        self,
+        dsn: str = "",
+        *,
+        schema: str = "any_agent",
+        durability: Literal["power", "process"] = "power",
+        max_connections: int = 8,
+        embed: vectors.Embed | None = None,
+        embedding_model: str = "default",
+        busy_timeout_s: float = 30.0,
+    ) -> None:
+        if durability not in ("power", "process"):
+            raise _not_allowed("durability", durability, "power, process")
+        if max_connections < 1:
+            raise _not_allowed("max_connections", max_connections, "1 or more")
+        if not 0 < len(schema.encode()) < 64 or "\0" in schema:
+            raise _not_allowed("schema", schema, "1 to 63 bytes")
+        self.path, self.schema = shown(dsn, schema), schema
+        self._embed, self._embedding_model = embed, embedding_model
+        self._nearest = finding.Nearest()
+        prepare = partial(migrate, path=self.path, schema=schema)
+        self._settings = (dsn, self.path, schema, durability, max_connections, busy_timeout_s, prepare)
+        self._begin()
+
+    def _begin(self) -> None:
+        self._pid, self._is_closed = os.getpid(), False
+        self._process: Process | None = None
+        self._link = Link(*self._settings)
+        self._end = weakref.finalize(self, self._link.shut)  # also runs at the program's exit
+
+    @property
+    def _db(self) -> Link:
+        if self._pid != os.getpid():  # a fork: the connections are the parent's
+            _LEFT_TO_PARENT.append(self._link)
+            self._end.detach()
+            self._begin()
+        elif self._is_closed:
+            self._begin()
+        return self._link
+
+    async def open(self) -> None:
+        """Make it ready: the schema, its tables, their migrations. Other calls do it themselves.
+
+        Raises:
+            MemoryStoreError: the server cannot be used; says why and what to do.
+            MissingExtraError: psycopg is not installed.
+        """
+        await self._db.open()
+
+    async def aclose(self) -> None:
+        """Finish what is being done and close all connections. Safe to call twice; the next use opens it again."""
+        if not self._is_closed:
+            link, self._is_closed = self._db, True
+            self._end.detach()
+            await link.close()
+
+    # -------------------------------------------------------------- the journal
+
+    async def append(self, session_id: str, entries: Sequence[Mapping[str, Any]], *, fence: int | None = None) -> int:
+        """Keep all entries or none; returns the seq of the last one, committed when this returns.
+
+        Raises:
+            SessionFencedError: `fence` is not the session's current one.
+            InvalidInputError: something is no entry.
+            MemoryStoreError: the server could not take it. Nothing was written in any of these cases, but for one: a
+                connection that breaks in the middle of a commit. The next call with this fence finds out, and raises
+                SessionFencedError when the entries were written after all.
+        """
+        rows, link = rows_of(session_id, entries), self._db
+        if session_id in link.doubts and await self._was_written(session_id) and fence is not None:
+            raise SessionFencedError(
+                f"the connection broke while session {session_id} was written to; it was: resume it to go on",
+                session_id=session_id,
+                holder=None,
+            )
+        return await link.write(lambda tx: journal.append(tx, session_id, rows, fence))
+
+    async def _was_written(self, session_id: str) -> bool:
+        """What became of the commit whose answer was lost; a doubt stays until the session is leased anew."""
+        link = self._db
+        if await link.outcome(link.doubts[session_id]) == "undone":
+            del link.doubts[session_id]
+            return False
+        return True
+
+    async def load(
+        self,
+        session_id: str,
+        after: int = 0,
+        *,
+        kinds: Sequence[str] | None = None,
+        limit: int | None = None,
+        include_rewound: bool = False,
+    ) -> list[Entry]:
+        """Entries with a seq above `after`, by seq; [] for a session nobody knows.
+
+        Args:
+            kinds: only these kinds; None: all.
+            include_rewound: also messages that were rewound or replaced.
+        """
+        chosen = kinds_of(kinds)
+        return await self._db.read(lambda tx: journal.load(tx, session_id, after, chosen, limit, include_rewound))
+
+    async def session(self, session_id: str) -> Entry | None:
+        """What is known of a session: title, summary, tags, model, message_count, last_seq, updated_at, …"""
+        return await self._db.read(lambda tx: journal.session(tx, session_id))
+
+    async def list_sessions(
+        self,
+        limit: int = 50,
+        offset: int = 0,
+        tag: str | None = None,
+        search: str | None = None,
+        parent_session_id: str | None = None,
+    ) -> list[Entry]:
+        """Sessions, the last changed first. `search`: words of the title, the summary or what was said."""
+        match, like = (query_all(search), like_pattern(search)) if search else (None, None)
+        return await self._db.read(
+            lambda tx: journal.list_sessions(tx, limit, offset, tag, match, like, parent_session_id)
+        )
+
+    async def fork(self, session_id: str, new_session_id: str, up_to: int | None = None) -> int:
+        """Copy a session's live messages, title and tags; returns the last seq of the copy.
+
+        Args:
+            up_to: the seq of the last message to copy; None: all.
+
+        Raises:
+            InvalidInputError: there is no such session, or the new id is taken.
+        """
+        checked_id("new_session_id", new_session_id)
+        return await self._db.write(lambda tx: journal.fork(tx, session_id, new_session_id, up_to))
+
+    async def delete(self, session_id: str, *, keep_ledger: bool = False) -> int:
+        """Delete a session and its subagents' sessions; returns how many. The server's backups are not touched.
+
+        Args:
+            keep_ledger: leave the figures of their model calls, without a session.
+        """
+        return await self._deleted(lambda tx: ledger.delete(tx, [session_id], keep_ledger))
+
+    async def delete_tag(self, tag: str, *, keep_ledger: bool = False) -> int:
+        """Delete all sessions that have the tag, as `delete` does; returns how many."""
+        return await self._deleted(lambda tx: ledger.delete_tag(tx, tag, keep_ledger))
+
+    async def _deleted(self, work: Work[int]) -> int:
+        deleted = await self._db.write(work)
+        if deleted:
+            await self.vacuum()
+        return deleted
+
+    # -------------------------------------------------------------- one writer per session
+
+    async def lease(self, session_id: str, owner: str, ttl_s: float = 30.0) -> int:
+        """Become the session's only writer for `ttl_s` seconds of the server's clock; returns the fence for `append`.
+
+        A lease that ran out, or whose process on this machine is dead, is taken over. The owner gets a new fence. Each
+        fence is one above the session's last: who gets its own plus one knows that nobody held it in between. After a
+        commit whose answer was lost it is two above, so that the owner reads the session anew.
+
+        Raises:
+            SessionBusyError: somebody else holds it; `holder` says who.
+        """
+        checked_id("session_id", session_id)
+        checked_id("owner", owner)
+        link = self._db
+        process = self._process = self._process or Process.own()
+        is_doubtful = session_id in link.doubts and await self._was_written(session_id)
+        fence = await link.write(lambda tx: leases.lease(tx, session_id, owner, ttl_s, process, is_doubtful))
+        link.doubts.pop(session_id, None)
+        return fence
+
+    async def renew(self, session_id: str, fence: int, ttl_s: float = 30.0) -> None:
+        """Prolong the lease from now. A fenced `append` does so as well when half the time is over.
+
+        Raises:
+            SessionFencedError: somebody took the session over.
+        """
+        await self._db.write(lambda tx: leases.renew(tx, session_id, fence, ttl_s))
+
+    async def release(self, session_id: str, fence: int) -> None:
+        """Give the session back; quiet when it was lost already."""
+        await self._db.write(lambda tx: leases.release(tx, session_id, fence))
+
+    async def holder(self, session_id: str) -> Holder | None:
+        """Who may write to the session now."""
+        return await self._db.read(lambda tx: leases.holder(tx, session_id))
+
+    # -------------------------------------------------------------- approvals and ledger
+
+    async def pending_approvals(self, session_id: str | None = None) -> list[Entry]:
+        """Approvals nobody has answered yet, the oldest first."""
+        return await self._db.read(lambda tx: ledger.pending_approvals(tx, session_id))
+
+    async def approval(self, approval_id: str) -> Entry | None:
+        return await self._db.read(lambda tx: ledger.approval(tx, approval_id))
+
+    async def answer_approval(self, approval_id: str, state: str, answer: Any = None, answered_by: str = "") -> Entry:
+        """Answer "allowed" or "denied"; the first answer holds, whichever process gave it.
+
+        Raises:
+            InvalidInputError: there is no such approval, or it has another answer.
+        """
+        said = None if answer is None else dump(answer, field="answer")
+        return await self._db.write(lambda tx: ledger.answer_approval(tx, approval_id, state, said, answered_by))
+
+    async def usage(
+        self,
+        session_id: str | None = None,
+        *,
+        since: float | None = None,
+        until: float | None = None,
+        group_by: str | None = None,
+    ) -> list[UsageRow]:
+        """Sums over model calls, or over tool calls for group_by="tool"; see `MemoryStore.usage`."""
+        return await self._db.read(lambda tx: ledger.usage(tx, session_id, since, until, group_by))
+
+    async def spent(
+        self,
+        session_id: str | None = None,
+        *,
+        run_id: str | None = None,
+        tag: str | None = None,
+        since: float | None = None,
+    ) -> UsageRow:
+        """What all processes together have used, for budgets."""
+        return (await self._db.read(lambda tx: ledger.usage(tx, session_id, since, None, None, run_id, tag)))[0]
+
+    async def cached(self, key: str) -> Any:
+        """A kept response that has not expired; None: there is none."""
+        return await self._db.read(lambda tx: ledger.cached(tx, key))
+
+    async def cache(self, key: str, value: Any, ttl_s: float, session_id: str = "") -> None:
+        """Keep a response, any JSON, for `ttl_s` seconds; deleting the session deletes it."""
+        text = dump(value)
+        await self._db.write(lambda tx: ledger.cache(tx, key, text, ttl_s, session_id))
+
+    # -------------------------------------------------------------- finding
+
+    async def search(
+        self,
+        query: str,
+        limit: int = 5,
+        *,
+        session_id: str | None = None,
+        tag: str | None = None,
+        role: str | None = None,
+        sources: Sequence[str] | None = None,
+        since: float | None = None,
+    ) -> list[Hit]:
+        """What was said, or stands in indexed documents, best first; see `MemoryStore.search`."""
+        filters, most = Filters(session_id, tag, role, sources, since), 4 * limit
+        if limit < 1:
+            return []
+        embed, wanted = self._embed, None
+        if embed is not None and query.strip():
+            await self.embed_missing(_EMBEDDED_BY_SEARCH)
+            wanted = (await vectors.embedded(embed, [query]))[0]
+
+        async def find(tx: Transaction) -> list[Hit]:
+            found = await finding.ranked(tx, query, most, filters)
+            if wanted is not None:
+                near = await self._nearest.find(tx, self._embedding_model, wanted, most, filters)
+                found = fused([[one for one, _ in some] for some in (found, near)], most)
+            if sources is None:
+                found = await finding.without_echoes(tx, found)
+            return await finding.hits(tx, found[:limit], query)
+
+        return await self._db.read(find)
+
+    async def embed_missing(self, limit: int = 10_000) -> int:
+        """Make vectors of texts that have none, the newest first; returns how many. 0 without `embed`."""
+        done, model = 0, self._embedding_model
+        while self._embed is not None and done < limit:
+            batch = min(_EMBEDDED_AT_ONCE, limit - done)
+            found = await self._db.read(partial(finding.without_vector, model=model, limit=batch))
+            if not found:
+                break
+            blobs = await vectors.embedded(self._embed, [text for _, text in found])
+            rows = [(text_id, blob) for (text_id, _), blob in zip(found, blobs, strict=True)]
+            await self._db.write(partial(finding.put_vectors, model=model, rows=rows))
+            done += len(found)
+        return done
+
+    async def _interactions(self, hits: Sequence[Hit] | None, limit: int) -> list[dict[str, Any]]:
+        async def find(tx: Transaction) -> list[dict[str, Any]]:
+            if hits is None:
+                scores = dict.fromkeys(await finding.newest_interactions(tx, limit), 0.0)
+            else:
+                scores = {(hit.session_id, hit.seq or 0): hit.score for hit in hits}
+            rows = await finding.interactions(tx, list(scores))
+            return [interaction_of(*key, rows[key], score) for key, score in scores.items() if key in rows]
+
+        return await self._db.read(find)
+
+    async def _digests(self, root: str) -> dict[str, str]:
+        return await self._db.read(lambda tx: finding.digests(tx, root, os.sep))
+
+    async def _put_document(self, document: Document) -> None:
+        await self._db.write(lambda tx: finding.put_document(tx, document))
+
+    async def _remove_documents(self, paths: Sequence[str]) -> int:
+        return await self._db.write(lambda tx: finding.remove_documents(tx, paths)) if paths else 0
+
+    # -------------------------------------------------------------- keeping house
+
+    async def stats(self) -> dict[str, Any]:
+        """How much is kept: rows per table, size_bytes, versions, first_at, last_at; and the sums of the ledger."""
+        found = await self._db.read(ledger.stats)
+        sums = await self.spent()
+        return {**found, "path": self.path, "total_tokens": sums.total_tokens, "cost_usd": sums.cost_usd}
+
+    async def cleanup(self, older_than: Any = None, keep_last: int | None = None) -> int:
+        """Delete sessions; returns how many. Sessions in use, or with a pending approval, stay.
+
+        Args:
+            older_than: last changed before this: a timedelta, a datetime, or seconds.
+            keep_last: never the newest N; alone: all others.
+        """
+        before = upkeep.before_of(older_than)
+        if keep_last is not None and keep_last < 0:
+            raise InvalidInputError(f"keep_last={keep_last} is less than 0", field="keep_last", value=keep_last)
+        if before is None and keep_last is None:
+            return 0
+        return await self._db.write(lambda tx: ledger.cleanup(tx, before, keep_last))
+
+    async def vacuum(self) -> None:
+        """Let the server use the space of what was deleted again, while others go on."""
+        tables = [*upkeep.COUNTED, "session_tags", "leases", "rewinds"]
+        await self._db.alone(f"VACUUM (SKIP_LOCKED) {', '.join(tables)}")
+
+    async def integrity_check(self) -> list[str]:
+        """What is wrong with the entries; [] when nothing is."""
+        return await self._db.read(ledger.integrity_check)
+
+    def __repr__(self) -> str:
+        return f"PostgresStore({self.path!r})"
+
+
+_LEFT_TO_PARENT: list[Link] = []  # connections of a process that forked us; closing them here would harm it
+
+
+def _not_allowed(field: str, value: Any, allowed: str) -> ConfigurationError:
+    return ConfigurationError(f"{field}={value!r} is not allowed: {allowed}", field=field, value=value, allowed=allowed)

@@ -1,0 +1,155 @@
+"""The tally of one run: turns, results, limits, usage; and the ResultMessage they add up to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from time import perf_counter
+from typing import Any
+
+from .errors import ApprovalPendingError, LimitError, MaxTurnsError, ProviderError
+from .models.streaming import Fold
+from .types import (
+    AssistantMessage,
+    Attempt,
+    Message,
+    ModelRequest,
+    ResultMessage,
+    TextBlock,
+    TextDelta,
+    Timings,
+    ToolCompleted,
+    ToolMessage,
+    ToolResultBlock,
+    ToolUseBlock,
+    ToolUseError,
+    Usage,
+    UserMessage,
+    text_of,
+)
+
+
+class Tally:
+    """What one run has asked, heard and spent so far. `run` is the Run; tools that a tool hands out change it."""
+
+    def __init__(self, run: Any) -> None:
+        self.run = run
+        self.turns = 0
+        self.tools_s = 0.0
+        self._model_s = 0.0
+        self._started = self._turn_started = perf_counter()
+        self.first_token_s: float | None = None
+        self._was_told = False  # to go on, by a Stop hook
+        self.is_over = False  # a tool's result is the run's answer
+        self._answer: str | None = None
+        self._results: dict[str, ToolResultBlock] = dict(run.known)
+        self._usage: Usage | None = None
+        self._cost_usd: float | None = 0.0
+        self._attempts: list[Attempt] = []
+        self._last: AssistantMessage | None = None
+
+    def new_turn(self) -> Fold:
+        self.turns += 1
+        self._turn_started = perf_counter()
+        return Fold(self.run.tools)
+
+    def heard(self) -> None:
+        self.first_token_s = perf_counter() - self._started
+
+    def end_turn(self, fold: Fold) -> AssistantMessage:
+        self._last = message = fold.message()
+        self._model_s += perf_counter() - self._turn_started
+        if message.usage:
+            self._usage = self._usage + message.usage if self._usage else message.usage
+        known = message.cost_usd is not None and self._cost_usd is not None
+        self._cost_usd = self._cost_usd + message.cost_usd if known else None  # type: ignore[operator]
+        if fold.end:
+            self._attempts.extend(fold.end.attempts)
+        return message
+
+    async def goes_on(self, messages: Sequence[Message]) -> bool:
+        """Whether the answer has not the wanted shape, or a Stop hook refuses the end; why is the next prompt."""
+        run, may_ask, last = self.run, self.limit() is None, messages[-1]
+        reason = await run.output.judged(last, self._answer, may_ask=may_ask) if run.output else None
+        if reason is None and may_ask and run.may_stop is not None and not self.is_over:
+            reason = await run.may_stop(text_of(last), messages, self._was_told)
+            self._was_told = self._was_told or reason is not None
+        if reason is not None:
+            run.inbox.append(UserMessage(reason))
+            self.is_over, self._answer = False, None
+        return reason is not None
+
+    def goes_without_schema(self, refusal: ProviderError) -> None:
+        """The turn is repeated without the schema of structured output, if that was refused; else this raises."""
+        if self.run.output is None or not self.run.output.goes_without(refusal):
+            raise refusal
+        self.turns -= 1
+        self._attempts.extend(refusal.attempts)
+
+    def request(self, messages: Sequence[Message]) -> ModelRequest:
+        request: ModelRequest = self.run.request(messages, self.turns)
+        return request
+
+    def answering(self, calls: Sequence[ToolUseBlock | ToolUseError], messages: Sequence[Message]) -> Any:
+        return self.run.dispatch.answer(calls, messages, self.run.session_id)
+
+    def ran(self, done: ToolCompleted) -> None:
+        self._results[done.result.tool_use_id] = done.result
+        self.tools_s += done.duration_s
+        if done.ends_run and not done.result.is_error:
+            self.is_over, self._answer = True, done.result.as_text()
+        if done.new_tools:
+            self.run = replace(self.run, dispatch=self.run.dispatch.with_tools(done.new_tools), has_moving_tools=True)
+
+    def last_words(self) -> tuple[TextDelta | AssistantMessage, ...]:
+        """The answer that a tool gave for the model, as if the model had said it."""
+        said = self._answer
+        return (TextDelta(said), AssistantMessage((TextBlock(said),))) if said else ()
+
+    def refusal(self, calls: Sequence[ToolUseBlock | ToolUseError], messages: Sequence[Message]) -> LimitError | None:
+        """Why none of the calls may run; each is answered with it."""
+        error = self.limit() or self.run.dispatch.looping(calls, messages)
+        if error is not None:
+            for outcome in self.run.dispatch.refuse(calls, f"Not run: {error}"):
+                self._results.setdefault(outcome.result.tool_use_id, outcome.result)
+        return error
+
+    def waiting(self, calls: Sequence[ToolUseBlock | ToolUseError]) -> ApprovalPendingError | None:
+        """The error of a run whose calls wait for an approval."""
+        ids = tuple([f"{self.run.session_id}:{call.id}" for call in calls if call.id not in self._results])
+        text = f"{len(ids)} tool calls wait for approval: {', '.join(ids)}; answer_approval(…), then receive()"
+        return ApprovalPendingError(text, session_id=self.run.session_id, approval_ids=ids) if ids else None
+
+    def answers(self, calls: Sequence[ToolUseBlock | ToolUseError]) -> ToolMessage:
+        results, self._results = self._results, {}
+        return ToolMessage(tuple([results[call.id] for call in calls]))
+
+    def limit(self) -> LimitError | None:
+        run = self.run
+        if run.max_turns is not None and self.turns >= run.max_turns:
+            return MaxTurnsError(
+                f"max_turns={run.max_turns} reached before the model finished", limit="max_turns", value=run.max_turns
+            )
+        if self.turns > run.max_tool_iterations:
+            most = run.max_tool_iterations
+            return MaxTurnsError(
+                f"max_tool_iterations={most} reached before the model finished", limit="max_tool_iterations", value=most
+            )
+        return None
+
+    def result(self, error: Exception | None) -> ResultMessage:
+        last = self._last
+        attempts = tuple(self._attempts) + tuple(getattr(error, "attempts", ()))
+        return ResultMessage(
+            subtype="success" if error is None else "limit" if isinstance(error, LimitError) else "error",
+            result=text_of(last) if last and self._answer is None else self._answer,
+            session_id=self.run.session_id,
+            num_turns=self.turns,
+            usage=self._usage,
+            total_cost_usd=self._cost_usd if last else None,
+            stop_reason=last.finish_reason if last else None,
+            structured_output=self.run.output.data if self.run.output and error is None else None,
+            timings=Timings(perf_counter() - self._started, self._model_s, self.tools_s, self.first_token_s),
+            attempts=attempts,
+            error=error,
+        )

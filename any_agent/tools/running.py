@@ -1,0 +1,213 @@
+"""Runs one tool once it may run: cache, context, tries, time limit, cancellation, and what the model reads of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from dataclasses import asdict, dataclass, is_dataclass
+from enum import Enum
+from typing import Any
+
+from ..errors import ToolError, ToolExecutionError, ToolInputError, ToolTimeoutError, ToolUnavailableError
+from ..models.canonical import canonical
+from ..types import Json
+from .context import ToolContext
+from .registry import ResultCache
+from .tool import Tool, ToolResult, tool
+
+GRACE_S = 2.0  # what a cancelled tool may take to tidy up; then it is left behind
+NOTHING = "(done; no output)"
+_log = logging.getLogger("any_agent")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one call that ran. `data` is whole, `content` is what the model reads."""
+
+    content: str
+    is_error: bool = False
+    data: Json = None
+    ends_run: bool = False
+    new_tools: tuple[Tool, ...] = ()
+
+
+async def run_tool(
+    one: Tool,
+    arguments: Mapping[str, Json],
+    context: Callable[[], ToolContext] = ToolContext,
+    timeout_s: float | None = None,
+    max_result_tokens: int | None = None,
+    cache: ResultCache | None = None,
+) -> Outcome:
+    """Run a tool on arguments that passed its schema. Whatever the tool does, this answers.
+
+    Args:
+        context: makes the tool's context, if it wants one.
+        timeout_s, max_result_tokens: where the tool sets none; None: no limit.
+
+    Raises:
+        ToolInputError: a value does not become what the function wants; nothing ran.
+        asyncio.CancelledError: the run was interrupted; the tool and its processes have ended, or are left behind.
+    """
+    limit_s = one.timeout if one.timeout is not None else timeout_s
+    tokens = one.max_result_tokens if one.max_result_tokens is not None else max_result_tokens
+    made = context() if one.takes_context else None
+    key = None
+    if one.cache_ttl is not None and cache is not None:
+        key = (one.name, canonical(dict(arguments)), (made.session_id, str(made.cwd)) if made else None)
+        kept: ToolResult | None = cache.get(key)
+        if kept is not None:
+            return _outcome(one, deepcopy(kept), tokens)
+    tries = 0
+    try:
+        if not one.retries:
+            result = await _try(one, arguments, made, limit_s)
+        else:
+            async for attempt in _retrying(one):
+                with attempt:
+                    tries += 1
+                    result = await _try(one, arguments, made, limit_s)
+    except ToolInputError:
+        raise
+    except Exception as error:  # told to the model, which may do better
+        said = str(error) if isinstance(error, ToolError) else f"{type(error).__name__}: {error}"
+        return Outcome(shortened(f"Error: {said}{f' (tried {tries} times)' if tries > 1 else ''}", tokens), True)
+    if key is not None and cache is not None and one.cache_ttl is not None:
+        try:
+            cache.put(key, deepcopy(result), one.cache_ttl)
+        except Exception:  # what cannot be copied is not kept
+            _log.debug("the result of %s cannot be kept", one.name)
+    return _outcome(one, result, tokens)
+
+
+def _outcome(one: Tool, result: ToolResult, tokens: int | None) -> Outcome:
+    ends_run = one.ends_run if result.ends_run is None else result.ends_run
+    new_tools = tuple([t if isinstance(t, Tool) else tool(t) for t in result.tools])
+    content = render(result.data)
+    if new_tools:
+        content = f"{'' if content == NOTHING else content}\nNew tools: {', '.join(t.name for t in new_tools)}".strip()
+    return Outcome(shortened(content, tokens), data=result.data, ends_run=ends_run, new_tools=new_tools)
+
+
+def _retrying(one: Tool) -> Any:
+    from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_exponential, wait_random
+
+    def may_pass(error: BaseException) -> bool:
+        if isinstance(error, ToolInputError):
+            return False
+        return isinstance(error, ToolUnavailableError) or (one.effect != "once" and isinstance(error, Exception))
+
+    wait = wait_exponential(multiplier=one.retry_delay_s, max=30) + wait_random(0, one.retry_delay_s / 2)
+    return AsyncRetrying(
+        retry=retry_if_exception(may_pass), stop=stop_after_attempt(one.retries + 1), wait=wait, reraise=True
+    )
+
+
+async def _try(
+    one: Tool, arguments: Mapping[str, Json], context: ToolContext | None, limit_s: float | None
+) -> ToolResult:
+    """One try, in a task of its own: so a stop of ours is never mistaken for one of the tool's."""
+    work = asyncio.ensure_future(_guarded(one, arguments, context))
+    try:
+        done, _ = await asyncio.wait({work}, timeout=limit_s)
+    except asyncio.CancelledError:
+        await _stop(one, work, context)
+        raise
+    if not done:
+        await _stop(one, work, context)
+        raise ToolTimeoutError(f"{one.name} took longer than {limit_s:g} s", tool_name=one.name)
+    if work.cancelled():
+        raise ToolExecutionError(f"{one.name} was cancelled from inside", tool_name=one.name)
+    return work.result()
+
+
+async def _guarded(one: Tool, arguments: Mapping[str, Json], context: ToolContext | None) -> ToolResult:
+    try:
+        return await one.call(arguments, context)
+    except (Exception, asyncio.CancelledError, KeyboardInterrupt):
+        raise
+    except BaseException as error:  # SystemExit ends the call, not the program
+        raise ToolExecutionError(f"{type(error).__name__}: {error}", tool_name=one.name) from None
+
+
+async def _stop(one: Tool, work: asyncio.Future[ToolResult], context: ToolContext | None) -> None:
+    if context is not None:
+        context.cancelled.set()
+    work.cancel()
+    await asyncio.wait({work}, timeout=GRACE_S)
+    if not work.done():
+        _log.warning("tool %s does not end though it was cancelled; it is left behind", one.name)
+        work.add_done_callback(_forget)
+    else:
+        _forget(work)
+
+
+def _forget(work: asyncio.Future[ToolResult]) -> None:
+    if not work.cancelled():
+        work.exception()
+
+
+# ------------------------------------------------------------------ what the model reads
+
+
+def render(data: Any) -> str:
+    """A tool's result as the model reads it: text as it is, everything else as JSON."""
+    if isinstance(data, str):
+        text = data
+    elif data is None:
+        return NOTHING
+    elif isinstance(data, (bytes, bytearray)):
+        text = bytes(data).decode("utf-8", "replace")
+    else:
+        try:
+            text = json.dumps(_plain(data) if _is_object(data) else data, ensure_ascii=False, default=_plain)
+        except (TypeError, ValueError, RecursionError):  # keys that are no text, circles
+            text = str(data)
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:  # half of a surrogate pair: no server takes it
+            text = text.encode("utf-8", "replace").decode()
+    return text
+
+
+def _is_object(data: Any) -> bool:
+    return hasattr(data, "model_dump") or (is_dataclass(data) and not isinstance(data, type))
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "model_dump"):
+        return value.model_dump(mode="json")
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    if isinstance(value, (set, frozenset)):
+        return list(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, (bytes, bytearray)):
+        return bytes(value).decode("utf-8", "replace")
+    return str(value)
+
+
+def shortened(text: str, most_tokens: int | None) -> str:
+    """The text with its middle left out when it is longer than so many (estimated) tokens; None: as it is."""
+    if most_tokens is None or len(text) <= most_tokens:  # a token is hardly ever less than a character
+        return text
+    from ..calibration import rough_tokens
+
+    tokens = rough_tokens(text)
+    if tokens <= most_tokens:
+        return text
+    keep = max(len(text) * most_tokens // tokens, 20)
+    while True:
+        head, tail = keep * 2 // 3, keep // 3
+        left_out = len(text) - head - tail
+        cut = f"{text[:head]}\n[… {left_out} of {len(text)} characters left out …]\n{text[len(text) - tail :]}"
+        if keep <= 20 or rough_tokens(cut) <= most_tokens + 15:  # the mark itself takes about so many
+            return cut
+        keep = keep * 9 // 10

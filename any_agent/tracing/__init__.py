@@ -1,0 +1,5 @@
+"""Traces and metrics by OpenTelemetry's conventions for generative AI (extra `otel`)."""
+
+from .otel import OtelObserver
+
+__all__ = ["OtelObserver"]

@@ -1,0 +1,121 @@
+"""The ledger's sums are the server's own counters, exactly: 100 sessions at once, with tools, retries and fallbacks."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from any_agent import Agent, tool
+from any_agent.errors import AnyAgentError
+from any_agent.memory import MemoryStore
+from any_agent.testing import LoopbackServer, WireCall, WireRequest, chat_chunks, error, sse, token_usage
+
+SESSIONS = 100
+PROMPTS = 3
+
+
+@tool
+async def weigh(item: str) -> str:
+    """Weigh something."""
+    return f"{item}: 3 kg"
+
+
+class CountingServer:
+    """Answers by what it is asked, and counts what it was asked and what it told, by model."""
+
+    def __init__(self) -> None:
+        self.calls: Counter[str] = Counter()
+        self.failed: Counter[str] = Counter()
+        self.tokens_in: Counter[str] = Counter()
+        self.tokens_out: Counter[str] = Counter()
+        self.cached: Counter[str] = Counter()
+        self.by_session: Counter[str] = Counter()
+        self._seen: Counter[tuple[str, str]] = Counter()
+        self._lock = threading.Lock()
+
+    def __call__(self, request: WireRequest) -> Any:
+        asked = request.json
+        model, messages = asked["model"], asked["messages"]
+        said = [m["content"] for m in messages if m["role"] == "user"][-1]
+        session, prompt = said.split()[1], int(said.split()[3])
+        number = int(session)
+        with self._lock:
+            self.calls[model] += 1
+            self._seen[model, said] += 1
+            tries = self._seen[model, said]
+            if model == "first" and number % 4 == 0:
+                self.failed[model] += 1
+                return error(404, "no such model", type="not_found_error")  # permanent: the next model is tried
+            if number % 4 == 1 and tries == 1:
+                self.failed[model] += 1
+                return error(503, "busy")  # passes: tried again
+            if number == 7 and prompt == 2:
+                self.failed[model] += 1
+                return error(401, "wrong key")  # every model refuses: the run fails
+            told_in, told_out, cached = len(request.body), 5 + number % 7, number % 3
+            self.tokens_in[model] += told_in
+            self.tokens_out[model] += told_out
+            self.cached[model] += cached
+            self.by_session[session] += told_in + told_out
+        usage = token_usage(told_in, told_out, cached)
+        if messages[-1]["role"] == "user" and number % 2:
+            calls = [WireCall("weigh", f'{{"item": "item {i}"}}', f"call_{i}", i) for i in range(1 + number % 3)]
+            return sse(chat_chunks(tool_calls=calls, usage=usage, model=model))
+        return sse(chat_chunks(["All ", "done."], usage=usage, model=model))
+
+
+async def talk(agent: Agent, number: int) -> int:
+    """How many of the session's prompts failed."""
+    failed = 0
+    async with agent.create_session(f"session-{number}") as session:
+        for prompt in range(PROMPTS):
+            try:
+                assert await session.query(f"session {number} prompt {prompt}") == "All done."
+            except AnyAgentError:
+                failed += 1
+    return failed
+
+
+async def test_the_ledger_is_the_servers_count(tmp_path: Path) -> None:
+    counted = CountingServer()
+    with LoopbackServer() as server:
+        server.reply("/v1/chat/completions", counted)
+        async with (
+            MemoryStore(str(tmp_path / "m.db"), durability="process") as store,
+            Agent(
+                "first",
+                base_url=server.base_url,
+                fallback_models=["second"],
+                tools=[weigh],
+                retry_delay=0,
+                max_retries=2,
+                store=store,
+                keep_calibration=False,
+                log_level="ERROR",
+            ) as agent,
+        ):
+            failed = await asyncio.gather(*(talk(agent, number) for number in range(SESSIONS)))
+            assert sum(failed) == 1
+            (total,) = await agent.stats()
+            by_model = {row.key: row for row in await agent.stats(group_by="model")}
+            by_session = {row.key: row for row in await agent.stats(group_by="session")}
+            purposes = {row.key: row.calls for row in await agent.stats(group_by="purpose")}
+            (tools,) = await agent.stats(group_by="tool")
+    chats = [request for request in server.requests if request.method == "POST"]
+    assert total.calls == len(chats) == counted.calls.total()
+    assert total.failed_calls == counted.failed.total() > 100
+    assert total.input_tokens == counted.tokens_in.total() > 0
+    assert total.output_tokens == counted.tokens_out.total()
+    assert total.cached_tokens == counted.cached.total()
+    assert by_model.keys() == counted.calls.keys() == {"first", "second"}
+    for model, row in by_model.items():
+        assert (row.calls, row.failed_calls) == (counted.calls[model], counted.failed[model]), model
+        assert (row.input_tokens, row.output_tokens) == (counted.tokens_in[model], counted.tokens_out[model]), model
+    assert {key.removeprefix("session-"): row.total_tokens for key, row in by_session.items()} == counted.by_session
+    assert sum(purposes.values()) == total.calls and {"turn", "retry", "fallback"} <= purposes.keys()
+    assert (
+        tools.calls == sum((1 + n % 3) * PROMPTS for n in range(1, SESSIONS, 2)) - 2
+    )  # one prompt of session 7 failed
