@@ -26,7 +26,7 @@ from .session import AgentSession, Prompt
 from .sync import run_sync
 from .tools import Tool, ToolRegistry, class_tools
 from .types import AgentResponse, ContextTruncated, Event, ResultMessage, TextDelta, text_of
-from .wiring import voted, wired
+from .wiring import told_abilities, voted, wired
 
 _MODEL_FIELDS = ROUTE_FIELDS | {
     "door", "fallback_models", "litellm_kwargs", "retry_on_error", "max_retries", "retry_delay", "max_retry_wait",
@@ -297,6 +297,8 @@ class Agent(AsksForData):
             self.options = await self.options.settled()
             chain = self._chain(self.options, self._own_model)
             base = self._base = wired(self.options, chain, self.tools, self.build_system_prompt())
+            if base.tools:
+                await told_abilities(chain)
         if not overrides:
             model = self._for_session(base.model, self.options, session)
             store = await self._keeper.for_run(self.options, is_conversation=session.is_conversation)

@@ -9,6 +9,7 @@ from typing import Any
 from .dispatch import Dispatch
 from .hooks import hooks_of
 from .loop import Run
+from .models.fallback import FallbackModel
 from .options import AgentOptions
 from .permissions import permissions_of
 from .protocols import Model
@@ -92,3 +93,18 @@ def voted(model: Model, n: int) -> Model:
     from .models.voting import VotingModel
 
     return VotingModel(model, n)
+
+
+async def told_abilities(model: FallbackModel) -> None:
+    """What a probe found out earlier decides how models are told of tools. Where nothing is kept, nobody is asked."""
+    from .models.verdicts import verdicts_path
+
+    if not verdicts_path().exists():
+        return
+    from .models.capabilities import known_verdict
+
+    for one in model.models:
+        ways = getattr(one, "ways", None)
+        if ways is not None and ways.can_call_tools is None:
+            verdict = await known_verdict(one, may_probe=False)
+            ways.can_call_tools = None if verdict is None else verdict.can_call_tools

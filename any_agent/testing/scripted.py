@@ -67,7 +67,7 @@ class ScriptedModel:
                     ended = isinstance(delta, StreamEnd)
                     yield delta
             if not ended:
-                yield StreamEnd(self._name, "stop", Usage(len(request.messages), said))
+                yield StreamEnd(self._name, "stop", Usage(len(request.messages), said, is_estimated=True))
         finally:
             self.closed_streams += 1
 

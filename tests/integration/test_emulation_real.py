@@ -13,10 +13,11 @@ from support.plain_llama import start_plain_llama
 
 from any_agent import Agent, AssistantMessage, ToolCompleted, UserMessage, tool
 from any_agent.errors import ProviderError
+from any_agent.models.capabilities import known_verdict
 from any_agent.models.litellm_wrapper import LiteLLMModel
 from any_agent.models.openai_wire import DirectModel
 from any_agent.models.streaming import Fold
-from any_agent.types import ModelRequest, ToolMessage, ToolResultBlock, ToolSpec, ToolUseBlock
+from any_agent.types import ModelRequest, ToolMessage, ToolResultBlock, ToolSpec, ToolUseBlock, text_of
 
 pytestmark = pytest.mark.real
 
@@ -120,3 +121,27 @@ async def test_a_template_that_refuses_tool_messages_gets_them_as_text(plain: Ll
     answer = await answered(model, ModelRequest(history, (), params={"temperature": 0}))
     assert answer.content and model.ways.is_refused
     await model.aclose()
+
+
+async def test_the_agent_goes_by_what_a_probe_has_found(plain: LlamaServer) -> None:
+    """The server takes tools and hides them: only a kept verdict tells that they must stand in the prompt."""
+
+    @tool
+    def get_weather(city: str) -> str:
+        """Weather of a city."""
+        return "sunny"
+
+    async def agent_asks() -> DirectModel:
+        model = DirectModel("tiny", plain.base_url, provider="llamacpp")
+        async with Agent(model, tools=[get_weather], extra_body=CALL_OR_TEXT, max_tool_iterations=1) as agent:
+            _ = [event async for event in agent.stream("Weather?")]
+        return model
+
+    before = await agent_asks()
+    assert before.ways.can_call_tools is None
+    verdict = await known_verdict(DirectModel("tiny", plain.base_url, provider="llamacpp"), may_probe=True)
+    assert verdict is not None and not verdict.can_call_tools
+    after = await agent_asks()
+    assert after.ways.can_call_tools is False
+    request = after.ways.asked(ModelRequest([UserMessage("Weather?")], (WEATHER,)))
+    assert request.tools == () and "get_weather" in text_of(request.messages[0])
