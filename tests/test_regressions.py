@@ -157,8 +157,11 @@ async def test_interrupt_while_the_consumer_goes_on() -> None:
 
 
 async def test_interrupt_while_a_prompt_hook_thinks() -> None:
+    thinking = asyncio.Event()
+
     async def thinks(event: Any) -> None:
         if event.prompt == "first":
+            thinking.set()
             await asyncio.sleep(9)
 
     seen: list[Any] = []
@@ -168,7 +171,7 @@ async def test_interrupt_while_a_prompt_hook_thinks() -> None:
         return [event async for event in session.stream("first")][-1]
 
     task = asyncio.create_task(first())
-    await asyncio.sleep(0.01)
+    await thinking.wait()
     await session.interrupt()
     assert await session.query("second") == "second"
     assert (await task).subtype == "interrupted"
@@ -182,16 +185,21 @@ async def test_a_finished_call_is_not_forgotten_when_an_earlier_one_is_interrupt
         """Slow."""
         await asyncio.sleep(9)
 
+    paid = asyncio.Event()
+
     @tool
     async def pay() -> str:
         """Pay."""
+        paid.set()
         return "paid"
 
     session = Agent(
         ScriptedModel([[{"name": "slow", "id": "1"}, {"name": "pay", "id": "2"}]]), tools=[slow, pay]
     ).create_session()
     task = asyncio.create_task(session.query("go"))
-    await asyncio.sleep(0.02)
+    await paid.wait()
+    for _ in range(20):  # its result is noted
+        await asyncio.sleep(0)
     await session.interrupt()
     with pytest.raises(Exception, match="interrupted"):
         await task

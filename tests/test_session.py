@@ -85,15 +85,21 @@ async def test_a_broken_off_loop_leaves_the_session_usable() -> None:
 
 
 async def test_interrupt_while_waiting_ends_in_one_result() -> None:
-    model = ScriptedModel(["abcdefgh", "fine"], delay_s=0.02)
+    model = ScriptedModel(["abcdefgh", "fine"], delay_s=0.5)
     session = Agent(model).create_session()
-    task = asyncio.create_task(events_of(session, "go"))
-    while not model.requests:
-        await asyncio.sleep(0)
-    await asyncio.sleep(0.03)
+    events, half = [], asyncio.Event()
+
+    async def consume() -> None:
+        async for event in session.stream("go"):
+            events.append(event)
+            if isinstance(event, TextDelta):
+                half.set()
+
+    task = asyncio.create_task(consume())
+    await half.wait()
     await session.interrupt()
     assert not session.is_busy and model.closed_streams == 1
-    events = await task
+    await task
     assert [type(e) for e in events].count(ResultMessage) == 1
     last = events[-1]
     assert last.subtype == "interrupted" and isinstance(last.error, InterruptedRunError)
@@ -116,9 +122,11 @@ async def test_interrupt_while_the_consumer_holds_an_event() -> None:
 
 
 async def test_a_query_that_is_interrupted_raises() -> None:
-    session = Agent(EchoModel(delay_s=0.05)).create_session()
+    model = EchoModel(delay_s=9)
+    session = Agent(model).create_session()
     task = asyncio.create_task(session.query("hello"))
-    await asyncio.sleep(0.01)
+    while not model.requests:
+        await asyncio.sleep(0.001)
     await session.interrupt()
     with pytest.raises(InterruptedRunError):
         await task
