@@ -14,7 +14,7 @@ _ROOMS = {
     "client": "Client query",
     "options": "AgentOptions",
     "session": "AgentSession",
-    "tools": "Tool ToolContext ToolParameter ToolRegistry ToolResult tool",
+    "tools": "Subagent Tool ToolContext ToolParameter ToolRegistry ToolResult tool",
     "memory": "MemoryStore",
     "context": "ContextUsage",
     "hooks": """
@@ -30,8 +30,8 @@ _ROOMS = {
     """,
     "protocols": "Model",
     "types": """
-        AgentResponse AssistantMessage Attempt AttemptFailed ContextFitted ContextStrategy ContextSummarized
-        ContextTruncated Event ImageBlock ModelLoading ModelRequest PermissionDecided ResultMessage
+        AgentResponse AssistantMessage Attempt AttemptFailed CallReasked ContextFitted ContextStrategy
+        ContextSummarized ContextTruncated Event ImageBlock ModelLoading ModelRequest PermissionDecided ResultMessage
         SystemMessage TextBlock TextDelta ThinkingBlock ThinkingDelta Timings ToolChoice ToolCompleted
         ToolMessage ToolProgress ToolResultBlock ToolStarted ToolUseBlock ToolUseError Usage UserMessage
     """,
@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from .permissions import *  # noqa: F403
     from .protocols import Model as Model
     from .session import AgentSession as AgentSession
+    from .tools import Subagent as Subagent
     from .tools import Tool as Tool
     from .tools import ToolContext as ToolContext
     from .tools import ToolParameter as ToolParameter

@@ -11,9 +11,9 @@ from weakref import WeakSet
 from . import config
 from .config import Route
 from .context import cut_error, fitted_chain, keep_learned
-from .errors import SessionBusyError, SessionNotFoundError
+from .errors import SessionBusyError
 from .hooks import Hooks
-from .keeping import Keeper
+from .keeping import Keeper, close_all, resumed
 from .log import JsonLogObserver, LogObserver
 from .loop import Run
 from .models.fallback import FallbackModel, RetryPolicy
@@ -23,10 +23,10 @@ from .options import ROUTE_FIELDS, AgentOptions, given_fields
 from .output import AsksForData
 from .protocols import Model
 from .session import AgentSession, Prompt
-from .sync import run_sync
+from .sync import has_loop, run_sync
 from .tools import Tool, ToolRegistry, class_tools
 from .types import AgentResponse, ContextTruncated, Event, ResultMessage, TextDelta, text_of
-from .wiring import told_abilities, voted, wired
+from .wiring import told_abilities, voted, wired, with_team
 
 _MODEL_FIELDS = ROUTE_FIELDS | {
     "door", "fallback_models", "litellm_kwargs", "retry_on_error", "max_retries", "retry_delay", "max_retry_wait",
@@ -209,14 +209,13 @@ class Agent(AsksForData):
         Raises:
             SessionNotFoundError: the store does not know it.
         """
-        if (known := self._sessions.get(session_id)) is not None:
-            return known
-        session = self.create_session(session_id)
-        if not await session.load(self.memory):
-            self.forget(session)
-            text = f"there is no session {session_id!r} in {self.memory}; see list_sessions()"
-            raise SessionNotFoundError(text, session_id=session_id)
+        known = self._sessions.get(session_id)
+        session: AgentSession = await resumed(known, lambda: self.create_session(session_id), self)
         return session
+
+    async def store_of(self, session: AgentSession) -> Any:
+        """The opened store that keeps this session; None: it is not kept."""
+        return await self._keeper.for_run(self.options, is_conversation=session.is_conversation)
 
     async def list_sessions(self, **filters: Any) -> list[dict[str, Any]]:
         """Kept sessions, newest first; filters: limit, offset, tag, search (see MemoryStore.list_sessions)."""
@@ -250,18 +249,18 @@ class Agent(AsksForData):
     async def aclose(self) -> None:
         """Close sessions and connections. Safe to call twice; the agent can be used again."""
         sessions, self._sessions = list(self._sessions.values()), {}
-        for session in sessions:
-            await session.close()
-        for model in list(self._made):
-            await model.aclose()
-        await keep_learned(self._learned, is_last=True)
-        await self._keeper.close()
+        try:
+            await close_all([*sessions, *self._made])
+            await keep_learned(self._learned, is_last=True)
+        finally:
+            await self._keeper.close()
 
     async def __aenter__(self) -> Agent:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        await self.aclose()
+        if has_loop():
+            await self.aclose()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.options.model or (self._own_model and self._own_model.name) or 'auto'!r})"
@@ -295,32 +294,40 @@ class Agent(AsksForData):
         base = self._base
         if base is None:
             self.options = await self.options.settled()
-            chain = self._chain(self.options, self._own_model)
-            base = self._base = wired(self.options, chain, self.tools, self.build_system_prompt())
-            if base.tools:
+            chain = self._chain(self.options, self._own_model or self._keeper.taped(self.options))
+            tools = self._keeper.recalling(self.tools, self.options)
+            base = self._base = wired(self.options, chain, tools, self.build_system_prompt())
+            if base.tools or self.options.team:
                 await told_abilities(chain)
         if not overrides:
             model = self._for_session(base.model, self.options, session)
             store = await self._keeper.for_run(self.options, is_conversation=session.is_conversation)
-            return replace(base, session_id=session.session_id, model=model, store=store)
+            run = replace(base, session_id=session.session_id, model=model, store=store)
+            return with_team(run, self, session, self.options, overrides)
         extra = {k: v for k, v in overrides.items() if k in SAMPLING_PARAMS and k not in AgentOptions.model_fields}
-        options = self.options.replace(**{k: v for k, v in overrides.items() if k not in extra})
+        own = overrides["model"] if hasattr(overrides.get("model"), "stream") else None
+        changes = {k: v for k, v in overrides.items() if k not in extra and (own is None or k != "model")}
+        options = self.options.replace(**changes)
         model = base.model
         if overrides.keys() & _MODEL_FIELDS:
             moved = {name: value for name, value in overrides.items() if name in ROUTE_FIELDS}
-            model = self._chain(options, None if "model" in overrides else self._own_model, moved)
+            model = self._chain(options, own if "model" in overrides else self._own_model, moved)
         tools = ToolRegistry(options.tools, find=class_tools(self)) if "tools" in overrides else self.tools
         prompt = options.system_prompt if "system_prompt" in overrides else text_of(base.system) if base.system else ""
-        run = wired(options, model, tools, prompt)
+        run = wired(options, model, self._keeper.recalling(tools, options), prompt)
         model = self._for_session(model, options, session)
         store = await self._keeper.for_run(options, is_conversation=session.is_conversation)
-        return replace(run, session_id=session.session_id, model=model, params={**run.params, **extra}, store=store)
+        run = replace(run, session_id=session.session_id, model=model, params={**run.params, **extra}, store=store)
+        return with_team(run, self, session, options, overrides)
 
     def _for_session(self, chain: Model, options: AgentOptions, session: AgentSession) -> Model:
         """The chain, each model fitted to its window for this conversation."""
         summary = session.context_summary
         how, writer = options.fitting(), self._summary_model(options)
-        model = fitted_chain(chain, session.fitted, how, self._learned, summary_model=writer, summary=summary)
+        model = fitted_chain(
+            chain, session.fitted, how, self._learned, summary_model=writer, summary=summary,
+            hooks=options.hooks, session_id=session.session_id,
+        )  # fmt: skip
         return voted(model, options.vote)
 
     def _summary_model(self, options: AgentOptions) -> Model | None:

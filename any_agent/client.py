@@ -11,6 +11,7 @@ from .context import cut_error
 from .errors import InvalidInputError, LimitError, MaxTurnsError
 from .models.wire import collected
 from .options import AgentOptions
+from .session import AgentSession
 from .types import (
     AssistantMessage,
     ContextTruncated,
@@ -37,20 +38,27 @@ async def query(
 ) -> AsyncIterator[AssistantMessage | ToolMessage | ResultMessage]:
     """One prompt, streamed: AssistantMessages with the blocks that just arrived, a ResultMessage last.
 
+    Calls that hooks or permissions refuse come as a ToolMessage with the reasons, not as calls.
+
     Raises:
         AnyAgentError: after the ResultMessage that tells of it; a reached limit is told by the ResultMessage alone.
     """
     agent = _agent(options)  # its connections are shared with other calls and close with the event loop
     name = agent.model
-    messages = await _listed(prompt)
-    async with aclosing(agent.stream(messages)) as events:  # type: ignore[type-var]
+    session, messages = AgentSession(agent), await _listed(prompt)
+    async with aclosing(session.stream(messages)) as events:  # type: ignore[type-var]
         async for event in events:
             if isinstance(event, TextDelta):
                 yield AssistantMessage((TextBlock(event.text),), model=name, is_partial=True)
             elif isinstance(event, ThinkingDelta):
                 yield AssistantMessage((ThinkingBlock(event.thinking, event.signature),), model=name, is_partial=True)
             elif isinstance(event, AssistantMessage) and event.tool_calls:
-                yield AssistantMessage(event.tool_calls, model=event.model or name, is_partial=True)
+                is_run_here = agent.options.auto_execute_tools
+                calls, refused = (event.tool_calls, None) if is_run_here else await session.offered(event.tool_calls)
+                if calls:
+                    yield AssistantMessage(calls, model=event.model or name, is_partial=True)
+                if refused is not None:
+                    yield refused
             elif isinstance(event, ContextTruncated):
                 raise cut_error(event)
             elif isinstance(event, (ToolMessage, ResultMessage)):

@@ -16,7 +16,7 @@ from .permissions import PermissionContext, Permissions, permit
 from .tools import Tool, ToolContext, ToolRegistry
 from .tools.hooking import after_tool, before_tool, ended_by, with_context
 from .tools.outbox import Call, Outbox, batches
-from .tools.refusals import explained, found
+from .tools.refusals import Waiting, explained, found
 from .tools.repeats import loop_detected, repeated
 from .tools.running import render, run_tool
 from .types import Message, ToolCompleted, ToolEvent, ToolResultBlock, ToolSpec, ToolStarted, ToolUseBlock
@@ -24,10 +24,6 @@ from .types import Message, ToolCompleted, ToolEvent, ToolResultBlock, ToolSpec,
 __all__ = ["Dispatch", "render"]
 
 Put: TypeAlias = Callable[[ToolEvent], None]
-
-
-class Waiting(Exception):
-    """A call waits for an approval."""
 
 
 class _Turn(NamedTuple):
@@ -49,22 +45,28 @@ class Dispatch:
     max_result_tokens: int | None = None
     cwd: str | None = None
     permissions: Permissions | None = None
+    finished: list[ToolResultBlock] = field(default_factory=list)  # results that came when nobody listened any more
+    agent_id: str | None = None  # of the subagent whose calls they are
+    waits_for: dict[str, tuple[str, ...]] = field(default_factory=dict)  # approvals, by "session:call" that waits
 
     async def answer(
         self, calls: Sequence[Call], history: Sequence[Message], session_id: str = ""
     ) -> AsyncIterator[ToolEvent]:
         """Run the calls, side by side where allowed; each completion comes when it happens."""
         repeats, slots = repeated(calls, history, self.registry), asyncio.Semaphore(self.max_parallel)
-        turn = _Turn(history, repeats, slots, self._where(session_id))
+        turn = _Turn(history, repeats, slots, self.where(session_id))
         for batch in batches(calls, self.registry, is_parallel=self.is_parallel):
             for call in batch:
                 if isinstance(call, ToolUseBlock):
                     yield ToolStarted(call)
             box: Outbox[ToolEvent] = Outbox()
             tasks = [asyncio.ensure_future(self._one(call, turn, box.put)) for call in batch]
-            async with aclosing(box.until_done(tasks)) as events:  # type: ignore[type-var]
-                async for event in events:
-                    yield event
+            try:
+                async with aclosing(box.until_done(tasks)) as events:  # type: ignore[type-var]
+                    async for event in events:
+                        yield event
+            finally:  # the run was stopped: what has run all the same is not lost
+                self.finished.extend([one.result for one in box.left if isinstance(one, ToolCompleted)])
 
     def refuse(self, calls: Sequence[Call], reason: str) -> list[ToolCompleted]:
         """Answer every call with the reason why it did not run."""
@@ -87,11 +89,10 @@ class Dispatch:
     ) -> tuple[dict[str, Any], str | None]:
         """The arguments after hooks and permissions, and why the call may not run (None: it may)."""
         tool = self.registry.get(call.name) if call.name in self.registry else None
-        turn = _Turn(history, {}, asyncio.Semaphore(1), self._where(session_id))
+        turn = _Turn(history, {}, asyncio.Semaphore(1), self.where(session_id))
+        here = replace(self, permissions=self.permissions and replace(self.permissions, asker=None))  # nobody waits
         try:
-            asked, _ = await self._admitted(tool, call, turn, put or (lambda _: None))
-        except Waiting:
-            return call.input, "Not run: it waits for an approval"
+            asked, _ = await here._admitted(tool, call, turn, put or (lambda _: None))
         except ToolError as problem:
             return call.input, str(problem)
         return asked.input, None
@@ -105,7 +106,9 @@ class Dispatch:
                 context = partial(ToolContext, tool.name, turn.where.session_id, self.cwd, call.id, put)
                 limits = self.timeout_s, self.max_result_tokens, self.registry.kept
                 outcome = with_context(await run_tool(tool, asked.input, context, *limits), decision)
-            except Waiting:  # somebody else will say whether it may run; it stays open
+            except Waiting as wait:  # somebody else will say whether it may run; it stays open
+                own = f"{turn.where.session_id}:{call.id}"
+                self.waits_for[own] = wait.approval_ids or (own,)
                 return
             except (ToolError, HookAbortedError) as problem:  # nothing ran
                 put(*self.refuse([call], explained(self.registry, call.name, problem)))
@@ -128,7 +131,7 @@ class Dispatch:
             asked = replace(call, input=told.modified_input)
         policy = self.permissions or (Permissions(cwd=self.cwd) if tool and tool.needs_permission else None)
         if told is not None or policy is not None:
-            decision = await permit(policy, asked, PermissionContext(tool, turn.where.session_id, told))
+            decision = await permit(policy, asked, PermissionContext(tool, turn.where.session_id, told, self.agent_id))
             if decision is not None:
                 put(decision.event(call))
                 if decision.kind == "ask":
@@ -143,6 +146,7 @@ class Dispatch:
             tool.validate(asked.input)
         return asked, told
 
-    def _where(self, session_id: str) -> HookContext:
+    def where(self, session_id: str) -> HookContext:
+        """What hooks are told of the place."""
         mode = self.permissions.mode if self.permissions else "default"
         return HookContext(session_id, self.cwd or "", str(getattr(mode, "value", mode)))

@@ -25,6 +25,13 @@ class History:
         self.messages: list[Message] = list(messages)
         self._results: dict[str, ToolResultBlock] = {}
 
+    @property
+    def call_ids(self) -> set[str]:
+        """Ids of all calls."""
+        return {
+            call.id for message in self.messages if isinstance(message, AssistantMessage) for call in message.tool_calls
+        }
+
     def open_calls(self) -> dict[str, ToolUseBlock | ToolUseError]:
         """Calls of the last message; they have no result in the history yet."""
         last = self.messages[-1] if self.messages else None
@@ -53,7 +60,12 @@ class History:
     @property
     def is_unfinished(self) -> bool:
         """The last turn was cut: what the user said has no answer, or calls have no result."""
-        return bool(self.messages) and (isinstance(self.messages[-1], UserMessage) or bool(self.open_calls()))
+        return self.ends_in_prompt or bool(self.open_calls())
+
+    @property
+    def ends_in_prompt(self) -> bool:
+        """What the user said last has no answer."""
+        return bool(self.messages) and isinstance(self.messages[-1], UserMessage)
 
     @property
     def missing_results(self) -> list[str]:

@@ -7,27 +7,24 @@ starts before it does; each result with its state. A session that is opened agai
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import socket
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import asdict
-from time import monotonic
 from typing import Any
 from uuid import uuid4
 
-from .errors import MemoryStoreError, ToolNotFoundError
+from .errors import MemoryStoreError, SessionFencedError, ToolNotFoundError
 from .history import History
+from .hold import Hold, in_background, take
+from .ledger_rows import Entry
 from .memory import message_entry, message_of
 from .permissions import Decision
 from .tools import ToolRegistry
 from .types import (
     AssistantMessage,
-    Attempt,
-    AttemptFailed,
     ContextSummarized,
-    ContextTruncated,
     Event,
     Message,
     PermissionDecided,
@@ -36,24 +33,22 @@ from .types import (
     ToolResultBlock,
     ToolStarted,
     ToolUseBlock,
-    Usage,
     UserMessage,
     text_of,
 )
 
-LEASE_S = 120.0  # a holder that died on this machine is noticed at once; on another one after so long
-RENEW_S = 30.0
 UNKNOWN = (
     "Outcome unknown: the program was stopped while {name} ran. It may or may not have taken effect, so it was not "
     "run again. Find out which before you repeat it."
 )
-Entry = dict[str, Any]
+_log = logging.getLogger("any_agent")
 
 
 class Journal:
     """Writes one session to a store, and reads it back.
 
-    Attributes: results (of calls that a killed run left open, by call id), is_resumed (the store knew the session).
+    Attributes: results (of calls that a killed run left open, by call id), is_resumed (the store knew the session),
+    meta (what the store last told of the session), hold (of the run that may write; None: nobody may).
     """
 
     def __init__(self, store: Any, session_id: str, *, keeps_interactions: bool = True) -> None:
@@ -61,30 +56,39 @@ class Journal:
         self.session_id = session_id
         self.keeps_interactions = keeps_interactions
         self.results: dict[str, ToolResultBlock] = {}
+        self.used_ids: set[str] = set()  # of all calls there were, also of those that were rewound
         self.is_resumed = False
         self.meta: Entry = {}
         self.checkpoint: Entry | None = None
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
-        self._fence: int | None = None
+        self.turn_count = 0  # of the session, as it is to be written with the next result
+        self.hold: Hold | None = None
         self._last_fence: int | None = None
-        self._renewed = 0.0
-        self._seqs: list[int] = []  # of the history's messages, in their order
+        self._seqs: list[int] = []  # of the history's messages, in their order; 0: one that is not to be kept
         self._held: list[Entry] = []  # goes with the next commit
         self._lock = asyncio.Lock()
         self._run_id = ""
         self._prompt = ""
-        self._tried: list[str] = []  # models, since the last answer
         self._unsettled: dict[str, Entry] = {}  # `once` calls that had started and have no result
 
     @property
     def is_held(self) -> bool:
         """The session is ours to write."""
-        return self._fence is not None
+        return self.hold is not None
 
     @property
-    def has_news(self) -> bool:
+    def is_written(self) -> bool:
+        """The store has messages of the history."""
+        return any(self._seqs)
+
+    @property
+    def is_rewound(self) -> bool:
+        """Another history was put in place, and the store does not know it yet."""
+        return any(entry["kind"] == "rewind" for entry in self._held)
+
+    def has_news(self, messages: Sequence[Message]) -> bool:
         """Something waits for the next commit."""
-        return bool(self._held)
+        return bool(self._held) or len(messages) > len(self._seqs)
 
     # -------------------------------------------------------------- one run
 
@@ -94,27 +98,57 @@ class Journal:
         Raises:
             SessionBusyError: another process is answering a prompt of this session.
         """
-        self._fence = await self.store.lease(self.session_id, self._owner, LEASE_S)
-        self._renewed, self._run_id, self._prompt = monotonic(), uuid4().hex, ""
-        is_mine = self._last_fence is not None and self._fence == self._last_fence + 1
-        self._last_fence = self._fence
-        if is_mine or any(entry["kind"] == "rewind" for entry in self._held):  # another history was put in place
-            return history
+        self.hold = hold = await take(self.store, self.session_id, self._owner)
+        self._run_id, self._prompt = uuid4().hex, ""
+        try:
+            is_mine = self._last_fence is not None and hold.fence == self._last_fence + 1
+            history = history if is_mine else await self._newest(history)
+        except BaseException:
+            await self.end(hold)
+            raise
+        self._last_fence = hold.fence
+        return history
+
+    async def _newest(self, history: History) -> History:
+        """The history as the store has it, unless another one was put in place or nobody else has written."""
+        known = self._seqs
         loaded = await self.read()
-        return history if loaded is None else loaded
+        if self.is_rewound:
+            self._seqs, self.results, self._unsettled, self.checkpoint = known, {}, {}, None
+            return history
+        if loaded is None:
+            is_lost = self.hold is None or self.hold.fence <= (self._last_fence or 0)  # else somebody has deleted it
+            self._seqs = [] if any(known) and is_lost else known  # a store that was lost is given everything anew
+            return history
+        if [seq for seq in known if seq] == self._seqs and not self.results and not self._unsettled:
+            self._seqs = known
+            return history
+        loaded.keep_results(list(history.known_results.values()))
+        return loaded
 
-    async def end(self) -> None:
-        """Give the session free for others."""
-        fence, self._fence = self._fence, None
-        if fence is not None:
-            with suppress(MemoryStoreError):  # the lease ends by itself
-                await self.store.release(self.session_id, fence)
+    async def end(self, hold: Hold, *, is_slow: bool = False) -> None:
+        """Give the session free for others; when the store `is_slow`, nobody waits for it."""
+        if self.hold is hold:
+            self.hold = None
+        await hold.give_up(is_slow=is_slow)
 
-    async def commit(self, messages: Sequence[Message], extra: Sequence[Entry] = ()) -> None:
-        """Write what is new, all or nothing; a cancelled caller does not cancel it."""
-        await asyncio.shield(asyncio.ensure_future(self._commit(messages, extra)))
+    def skip(self, count: int) -> None:
+        """The first `count` messages are written already, or are not to be kept."""
+        self._seqs += [0] * (count - len(self._seqs))
 
-    async def _commit(self, messages: Sequence[Message], extra: Sequence[Entry]) -> None:
+    async def commit(self, messages: Sequence[Message], extra: Sequence[Entry] = (), hold: Hold | None = None) -> None:
+        """Write what is new, all or nothing; a cancelled caller does not cancel it.
+
+        Raises:
+            SessionFencedError: the run has lost the session, or has given it up.
+        """
+        holder = hold or self.hold
+        if holder is None:
+            text = f"the run of session {self.session_id} is over: nothing was written"
+            raise SessionFencedError(text, session_id=self.session_id)
+        await asyncio.shield(in_background(self._commit(messages, extra, holder.fence)))
+
+    async def _commit(self, messages: Sequence[Message], extra: Sequence[Entry], fence: int) -> None:
         async with self._lock:
             held, new = list(self._held), list(messages[len(self._seqs) :])
             entries = [*held, *[message_entry(m) for m in new], *extra]
@@ -124,7 +158,7 @@ class Journal:
                 entry.setdefault("run_id", self._run_id)
             die_if_asked()
             try:
-                last = await self.store.append(self.session_id, entries, fence=self._fence)
+                last = await self.store.append(self.session_id, entries, fence=fence)
             except MemoryStoreError:
                 self._held += extra  # told with the next commit, should there be one
                 raise
@@ -132,21 +166,29 @@ class Journal:
             first = last - len(entries) + 1 + len(held)
             self._seqs += range(first, first + len(new))
             del self._held[: len(held)]
-            self._renewed = monotonic()
 
-    async def said(self, prompt: str, messages: Sequence[Message], model: str) -> None:
-        """The user's turn is in the history: commit it before the model is asked."""
+    async def said(self, prompt: str, messages: Sequence[Message], model: str, labels: Entry) -> None:
+        """The user's turn is in the history: commit it before the model is asked.
+
+        Args:
+            labels: title, summary and tags, where they were changed.
+        """
         self._prompt = prompt
-        self._tried = []
-        meta: Entry = {"kind": "session", "model": model}
-        if not self.meta.get("title"):
-            self.meta["title"] = meta["title"] = " ".join(prompt.split())[:60]
-        await self.commit(messages, [meta])
+        if not labels.get("title") and not self.meta.get("title"):
+            labels = {**labels, "title": " ".join(prompt.split())[:60]}
+        await self.commit(messages, [{"kind": "session", "model": model, **labels}])
+        self.meta |= labels
 
-    async def note(self, event: Event, messages: Sequence[Message], registry: ToolRegistry) -> None:
-        """Commit what an event means, or hold it for the next commit where losing it loses nothing."""
+    async def note(
+        self, event: Event, messages: Sequence[Message], registry: ToolRegistry, calls: Sequence[Entry]
+    ) -> None:
+        """Commit what an event means, or hold it for the next commit where losing it loses nothing.
+
+        Args:
+            calls: ledger rows of the model calls that the event tells of.
+        """
         if isinstance(event, AssistantMessage):
-            await self.commit(messages, [self._call_row(event)])
+            await self.commit(messages, calls)
         elif isinstance(event, ToolStarted):
             if _effect(registry, event.call.name) == "once":
                 await self.commit(messages, [self._tool_row(event.call, "started", registry)])
@@ -155,75 +197,36 @@ class Journal:
         elif isinstance(event, UserMessage):
             await self.commit(messages)
         elif isinstance(event, ContextSummarized):
-            await self.commit(messages, [self._summary_row(event), *self._paid(event, "summary")])
-        elif isinstance(event, AttemptFailed):
-            self._held.append(self._attempt_row(event.attempt))
-        elif isinstance(event, ContextTruncated):
-            self._held += self._paid(event, "cut")
+            await self.commit(messages, [self._summary_row(event), *calls])
         elif isinstance(event, PermissionDecided):
             self._held.append(_audit_row(event))
         elif isinstance(event, ResultMessage):
-            await self._result(event, messages)
-        elif self._fence is not None and monotonic() - self._renewed > RENEW_S:
-            self._renewed = monotonic()
-            await self.store.renew(self.session_id, self._fence, LEASE_S)
+            await self.commit(messages, [*calls, *self._result_rows(event, messages)])
+            self.meta["turn_count"] = self.turn_count
+        else:
+            self._held += calls
 
-    async def _result(self, result: ResultMessage, messages: Sequence[Message]) -> None:
-        extra = [self._attempt_row(a) for a in getattr(result.error, "attempts", ())[-1:] if a.error_type]
-        self.meta["turn_count"] = self.meta.get("turn_count", 0) + 1
+    def _result_rows(self, result: ResultMessage, messages: Sequence[Message]) -> list[Entry]:
         status = "idle" if result.error is None else type(result.error).__name__
-        extra.append({"kind": "session", "status": status, "metadata": {"turn_count": self.meta["turn_count"]}})
+        rows: list[Entry] = [{"kind": "session", "status": status, "metadata": {"turn_count": self.turn_count}}]
         if self.keeps_interactions and result.error is None and self._prompt:
             told = {"model": next((m.model for m in reversed(messages) if isinstance(m, AssistantMessage)), "")}
-            extra.append(
-                {"kind": "interaction", "prompt": self._prompt, "response": result.result or "", "metadata": told}
-            )
-        await self.commit(messages, extra)
+            said = {"prompt": self._prompt, "response": result.result or "", "metadata": told}
+            rows.append({"kind": "interaction", **said})
+        return rows
+
+    async def leave(
+        self, messages: Sequence[Message], hold: Hold, rows: Sequence[Entry], turn_count: int, labels: Entry
+    ) -> None:
+        """Write what the run of this hold has left."""
+        if turn_count != self.meta.get("turn_count", 0):
+            labels = {**labels, "metadata": {"turn_count": turn_count}}
+        rows = [*rows, *([{"kind": "session", **labels}] if labels else [])]
+        if rows or self.has_news(messages):
+            await self.commit(messages, rows, hold)
+        self.meta |= {**labels, "turn_count": turn_count}
 
     # -------------------------------------------------------------- rows
-
-    def _call_row(self, message: AssistantMessage) -> Entry:
-        attempt: Attempt | None = message.attempt
-        is_cached = message.attempt is not None and message.attempt.is_cached
-        purpose = "cache" if is_cached else self._purpose(message.model)
-        row = self._row(purpose, message.model, message.usage, message.cost_usd)
-        self._tried = []
-        if attempt is None:
-            return row
-        seconds, first_s = attempt.duration_s, attempt.first_token_s
-        told = message.usage.output_tokens if message.usage else 0
-        speaking_s = seconds - (first_s or 0.0)
-        return {
-            **row,
-            "server": attempt.base_url,
-            "duration_s": seconds,
-            "first_token_s": first_s,
-            "tokens_per_s": told / speaking_s if told and speaking_s > 0 else None,
-        }
-
-    def _attempt_row(self, attempt: Attempt) -> Entry:
-        row = self._row(self._purpose(attempt.model), attempt.model, None, None)
-        self._tried.append(attempt.model)
-        failed = {"outcome": "error", "error_type": attempt.error_type}
-        return {**row, **failed, "server": attempt.base_url, "duration_s": attempt.duration_s}
-
-    def _purpose(self, model: str) -> str:
-        if not self._tried:
-            return "turn"
-        return "retry" if model in self._tried else "fallback"
-
-    def _paid(self, event: ContextSummarized | ContextTruncated, purpose: str) -> list[Entry]:
-        usage: Usage | None = getattr(event, "usage", None)
-        model = getattr(event, "model", "")
-        return [self._row(purpose, model, usage, getattr(event, "cost_usd", None))] if usage else []
-
-    def _row(self, purpose: str, model: str, usage: Usage | None, cost_usd: float | None) -> Entry:
-        row: Entry = {"kind": "model_call", "purpose": purpose, "model": model, "cost_usd": cost_usd, "outcome": "ok"}
-        if usage is not None:
-            row |= {name: value for name, value in asdict(usage).items() if name != "is_estimated"}
-            if usage.is_estimated:
-                row["is_estimated"] = True
-        return row
 
     def _tool_row(self, call: ToolUseBlock, state: str, registry: ToolRegistry) -> Entry:
         return {
@@ -246,7 +249,7 @@ class Journal:
 
     def _summary_row(self, event: ContextSummarized) -> Entry:
         told = {"summary": event.summary, "covered_messages": event.covered_messages}
-        return {"kind": "checkpoint", "summary": told, "covers_seq": self._seqs[-1] if self._seqs else 0}
+        return {"kind": "checkpoint", "summary": told, "covers_seq": max(self._seqs, default=0)}
 
     # -------------------------------------------------------------- approvals
 
@@ -272,15 +275,14 @@ class Journal:
 
     def forget_after(self, count: int, state: str = "rewound") -> None:
         """From the next commit on, only the first `count` messages hold."""
-        after = 0 if count == 0 else self._seqs[count - 1] if count <= len(self._seqs) else None
-        if after is not None:
-            self._held = [{"kind": "rewind", "after_seq": after, "state": state}]
+        if count <= len(self._seqs):
+            self._held.append({"kind": "rewind", "after_seq": self.seq_after(count), "state": state})
             del self._seqs[count:]
         self.results, self.checkpoint = {}, None
 
     def seq_after(self, count: int) -> int:
         """The store's number of the last of the first `count` messages."""
-        return self._seqs[count - 1] if 0 < count <= len(self._seqs) else 0
+        return max(self._seqs[:count], default=0)
 
     # -------------------------------------------------------------- read back
 
@@ -289,6 +291,7 @@ class Journal:
         rows = await self.store.load(self.session_id, kinds=("message", "tool", "checkpoint"))
         self.meta = {**(await self.store.session(self.session_id) or {})}
         self.meta["turn_count"] = (self.meta.get("metadata") or {}).get("turn_count", 0)
+        self.used_ids |= {row["call_id"] for row in rows if row["kind"] == "tool"}
         said = [row for row in rows if row["kind"] == "message"]
         if not said:
             return None
@@ -312,25 +315,29 @@ class Journal:
         elif row.get("effect") == "once":
             self._unsettled[call_id] = row
 
-    async def settle(self, registry: ToolRegistry, messages: Sequence[Message]) -> dict[str, ToolResultBlock]:
+    async def settle(self, registry: ToolRegistry, history: History) -> dict[str, ToolResultBlock]:
         """Results of the calls that a killed run left open; a `once` call that had started is never run again.
 
-        Its tool's `verify` may tell what came of it; else its outcome is unknown and the model is told so.
+        Its caller may have said what came of it, or its tool's `verify` may tell; else its outcome is unknown and the
+        model is told so.
         """
-        unsettled, self._unsettled = self._unsettled, {}
-        rows: list[Entry] = []
-        for call_id, row in unsettled.items():
-            outcome = await _verified(registry, row)
+        told, rows, found = history.known_results, list[Entry](), dict[str, ToolResultBlock]()
+        for call_id, row in self._unsettled.items():
+            outcome: Any = told.get(call_id) or await _verified(registry, row)
             if outcome == "not run":
                 continue
-            is_known = outcome is not None
-            content = outcome if is_known else UNKNOWN.format(name=row.get("name"))
-            self.results[call_id] = ToolResultBlock(call_id, content, not is_known)
-            result = {"content": content, "is_error": not is_known}
+            state = "unknown" if outcome is None else "finished"
+            if not isinstance(outcome, ToolResultBlock):
+                content = UNKNOWN.format(name=row.get("name")) if outcome is None else outcome
+                outcome = ToolResultBlock(call_id, content, outcome is None)
+            found[call_id] = outcome
+            result = {"content": outcome.content, "is_error": bool(outcome.is_error)}
             named: Mapping[str, Any] = {key: row.get(key) for key in ("call_id", "name", "arguments", "effect")}
-            rows.append({"kind": "tool", **named, "state": "finished" if is_known else "unknown", "result": result})
+            rows.append({"kind": "tool", **named, "state": state, "result": result})
         if rows:
-            await self.commit(messages, rows)
+            await self.commit(history.messages, rows)
+        self._unsettled = {}  # not before: what is forgotten here would be run again
+        self.results |= found
         return self.results
 
 
@@ -342,9 +349,13 @@ async def _verified(registry: ToolRegistry, row: Entry) -> Any:
         return None
     if verify is None:
         return None
-    outcome = verify(row.get("idempotency_key"), row.get("arguments") or {})
-    if hasattr(outcome, "__await__"):
-        outcome = await outcome
+    try:
+        outcome = verify(row.get("idempotency_key"), row.get("arguments") or {})
+        if hasattr(outcome, "__await__"):
+            outcome = await outcome
+    except Exception:
+        _log.exception("verify of the tool %s failed: the outcome of its call stays unknown", row.get("name"))
+        return None
     if outcome is None:
         return None
     if outcome is False:

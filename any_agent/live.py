@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
+from .hold import PATIENCE_S, Hold
+from .ledger_rows import LedgerRows
 from .loop import Run
-from .types import Event, ToolResultBlock, UserMessage
+from .types import Event, Message, ToolResultBlock, UserMessage
 
 _log = logging.getLogger("any_agent")
 
@@ -26,15 +29,23 @@ class Live:
     """What is known of the prompt that is being answered."""
 
     __slots__ = (
-        "closing", "events", "finished", "inbox", "is_interrupted", "is_over", "observers", "partial", "run", "waiting",
+        "closing", "events", "finished", "hold", "inbox", "is_interrupted", "is_left", "is_over", "is_stuck", "left",
+        "loop", "observers", "partial", "rows", "run", "submitted", "waiting",
     )  # fmt: skip
 
     def __init__(self, observers: Sequence[Any], session: Any = None) -> None:
         self.observers = [getattr(watch, "on_event", watch) for watch in [for_run(one, session) for one in observers]]
         self.is_interrupted = False
         self.is_over = False  # nothing more comes, whatever the run would do
+        self.is_stuck = False  # the store is locked: it is not waited for once more
+        self.loop = asyncio.get_running_loop()
+        self.is_left = False  # somebody gives the session back
+        self.left = asyncio.Event()  # it was given back
         self.run: Run | None = None
+        self.hold: Hold | None = None  # of the session in its store
+        self.rows = LedgerRows()
         self.inbox: list[UserMessage] = []  # said meanwhile, not taken by the run yet
+        self.submitted: tuple[int, list[Message]] | None = None  # where the prompt begins, and what of it had been sent
         self.events: AsyncIterator[Event] | None = None
         self.closing: asyncio.Future[None] | None = None
         self.waiting: asyncio.Task[Any] | None = None  # the task that waits for the next event
@@ -51,3 +62,10 @@ class Live:
         if self.closing is None:
             self.closing = asyncio.ensure_future(self.events.aclose())  # type: ignore[attr-defined]
         await asyncio.shield(self.closing)
+
+    async def is_given_back(self) -> bool:
+        """The session was given back to its store; waits a while for the task that does it."""
+        if self.loop is asyncio.get_running_loop():
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self.left.wait(), PATIENCE_S)
+        return self.left.is_set()

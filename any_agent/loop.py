@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -50,7 +50,9 @@ class Run:
     executes_tools: bool = True
     session_id: str = ""
     known: Mapping[str, ToolResultBlock] = field(default_factory=dict)  # results of calls that a killed run left open
-    guard: Callable[[], Awaitable[LimitError | None]] | None = None  # asked before each call: may it still be paid?
+    used_ids: Collection[str] = ()  # of calls that are not in the history any more
+    reasks: bool | None = None  # unreadable arguments are asked for again; None: where the server is known to bind
+    guard: Callable[..., Awaitable[LimitError | None]] | None = None  # asked before each call: may it still be paid?
     may_stop: Callable[..., Awaitable[str | None]] | None = None  # asked when the model has finished; a text: go on
     inbox: list[UserMessage] = field(default_factory=list)  # said while the run goes on; taken before the next call
     budget: Mapping[str, float] = field(default_factory=dict)  # of the session: cost_usd, tokens, seconds
@@ -78,8 +80,7 @@ class Run:
 async def run_turns(run: Run, history: Sequence[Message]) -> AsyncIterator[Event]:
     """Ask the model, run its tools, ask again, until it calls none. Ends in exactly one ResultMessage.
 
-    The loop goes on if and only if tool calls came back; `finish_reason` is a diagnosis, never a switch. A history that
-    ends in calls goes on with them: a run that was killed is taken up there.
+    It goes on iff calls came back (`finish_reason` is no switch), and first with those that a killed run left open.
     """
     messages: list[Message] = [run.system, *history] if run.system else list(history)
     tally = Tally(run)
@@ -103,9 +104,12 @@ async def run_turns(run: Run, history: Sequence[Message]) -> AsyncIterator[Event
                 except ProviderError as refusal:
                     tally.goes_without_schema(refusal)
                     continue
-                message = tally.end_turn(fold)
+                message, news = tally.end_turn(fold, messages)
+                if tally.has_unread(message):
+                    message, news = await tally.asked_again(message, messages)
                 messages.append(message)
-                yield message
+                for event in (*news, message):
+                    yield event
                 calls = message.tool_calls
             if calls and run.executes_tools:
                 if (error := tally.refusal(calls, messages)) is None:

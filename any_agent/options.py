@@ -14,6 +14,8 @@ from .config.wrong_options import option_error
 from .hooks import normalised
 from .output import OutputOptions
 from .permissions import PermissionMode, Rule
+from .tools.recall import RecallOptions
+from .tools.subagents import SPELLINGS, SubagentOptions
 from .types import ContextStrategy, ToolChoice
 
 ROUTE_FIELDS = frozenset({"model", "provider", "base_url", "api_base", "api_key", "api_version", "organization"})
@@ -35,7 +37,7 @@ SAMPLING = (
 _TWO_SPELLINGS = (("base_url", "api_base"), ("context_window_size", "context_window"), ("output_type", "output_format"))
 
 
-class AgentOptions(OutputOptions):
+class AgentOptions(OutputOptions, SubagentOptions, RecallOptions):
     """How an agent behaves. Takes the fields of every spelling the project promises; unknown names are refused.
 
     Raises:
@@ -107,6 +109,8 @@ class AgentOptions(OutputOptions):
     """False: the caller runs the tools and answers with `add_tool_result` (as `Client` and `query()` do)."""
     tool_mode: Literal["auto", "native", "prompt"] = "auto"
     """How tools are told: natively; as text in the `prompt`; `auto`: as text where the server takes no tools."""
+    reask_tool_calls: bool | None = None
+    """Unreadable arguments are asked for once more, held to the schema. None: where a probe saw that schemas bind."""
     max_tool_iterations: int = Field(10, ge=0)
     """Rounds of tool calls one prompt may take; 0: no tool runs."""
     tool_timeout: float | None = Field(300.0, gt=0)
@@ -140,8 +144,7 @@ class AgentOptions(OutputOptions):
 
     # -- time and trouble
     timeout: float | None = Field(300.0, gt=0)
-    """Seconds the server may stay silent (a keep-alive comment counts as life); None: for ever. The next three refine
-    it."""
+    """Seconds the server may stay silent (a keep-alive comment counts as life); None: for ever. Refined by the next."""
     connect_timeout_s: float | None = Field(None, gt=0)
     """Seconds to reach the server (name, connection, TLS); None: 10, or `timeout` if that is shorter."""
     first_token_timeout_s: float | None = Field(None, gt=0)
@@ -169,8 +172,8 @@ class AgentOptions(OutputOptions):
     """Fewest characters of a text chunk from `query(stream=True)`; 1: as they arrive."""
 
     # -- context
-    context_strategy: ContextStrategy = ContextStrategy.SLIDING_WINDOW
-    """How history is fitted to the window: sliding, truncate, summarize, adaptive."""
+    context_strategy: ContextStrategy | Callable[..., Any] = ContextStrategy.SLIDING_WINDOW
+    """How history is fitted to the window: sliding, truncate, summarize, adaptive, or a function of your own."""
     context_window_size: int | None = Field(None, ge=256)
     """Tokens of the window; None: what the server says."""
     context_window: int | None = Field(None, ge=256)
@@ -203,7 +206,7 @@ class AgentOptions(OutputOptions):
     # -- memory, budgets, logging, metrics
     enable_memory: bool = True
     """Conversations are kept in the store; one-off queries only where this is given. False: nothing is written."""
-    memory_db_path: str = "~/.any_agent/memory.db"
+    memory_db_path: str | PathLike[str] = "~/.any_agent/memory.db"
     """File of the store (in `ANY_AGENT_HOME` if that is set); ':memory:': not on disk."""
     store: Any = None
     """Another store than a file, e.g. a PostgresStore; None: the file `memory_db_path`."""
@@ -287,7 +290,7 @@ class AgentOptions(OutputOptions):
             ConfigurationError: a field is unknown or its value is not allowed.
         """
         given = given_fields(self)
-        for one, other in _TWO_SPELLINGS:
+        for one, other in (*_TWO_SPELLINGS, SPELLINGS):
             if one in changes or other in changes:  # two spellings of one thing: the new one holds
                 given.pop(one, None)
                 given.pop(other, None)
@@ -313,10 +316,10 @@ class AgentOptions(OutputOptions):
             ServerUnreachableError: "auto", and no server answers.
         """
         options = self.with_files()
+        if options.replay is not None and options.model in (None, "auto"):
+            return options.replace(**options.replay.first_place)
         if options.model != "auto":
             return options
-        if options.replay is not None:
-            return options.replace(**options.replay.first_place)
         from .models.servers import Address, addresses_here, resolve_auto
 
         places = [Address(self.address, api_key=self.api_key)] if self.address else addresses_here()
@@ -380,12 +383,9 @@ class AgentOptions(OutputOptions):
 
     def budget(self) -> dict[str, float]:
         """The limits that were set: cost_usd, tokens, seconds."""
-        all_limits = {
-            "cost_usd": self.max_budget_usd,
-            "tokens": self.max_budget_tokens,
-            "seconds": self.max_budget_seconds,
-        }
-        return {name: float(most) for name, most in all_limits.items() if most is not None}
+        usd, tokens, seconds = self.max_budget_usd, self.max_budget_tokens, self.max_budget_seconds
+        limits = {"cost_usd": usd, "tokens": tokens, "seconds": seconds}
+        return {name: float(most) for name, most in limits.items() if most is not None}
 
     def sampling(self) -> dict[str, Any]:
         """The sampling parameters the user set, by their wire name."""

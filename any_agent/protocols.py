@@ -1,12 +1,16 @@
-"""Every seam of the house on one page. A new alternative is a new file that fits one of these, not a new flag."""
+"""The seams of the house that belong to no room. A new alternative is a new file that fits one of these, no new flag.
+
+Others stand where they are used: stores (`memory.seam`), hooks (`hooks.HookHandler`), strategies and counters
+(`context`), rights (`permissions.Permissions`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from .types import Delta, Event, Message, ModelRequest
+    from .types import Delta, Event, ModelRequest
 
 
 @runtime_checkable
@@ -37,43 +41,7 @@ class ToolSource(Protocol):
         """Closed even after a crash."""
 
 
-class Hook(Protocol):
-    """May change or refuse; run in order, the first decision wins; an exception aborts the run."""
-
-    async def __call__(self, event: Any) -> Any: ...
-
-
-class PermissionPolicy(Protocol):
-    """Answers Allow, Deny or Ask; never executes."""
-
-    async def decide(self, call: Any, context: Mapping[str, Any]) -> Any: ...
-
-
 class Observer(Protocol):
     """Watches events; must not raise, must not block. With `for_run(session)` it gives an observer for each run."""
 
     def on_event(self, event: Event) -> None: ...
-
-
-class Strategy(Protocol):
-    """Fits history to a budget: keeps the system prompt, pinned messages, the last user turn and tool pairs."""
-
-    async def fit(self, messages: Sequence[Message], budget_tokens: int) -> Sequence[Message]: ...
-
-
-class TokenCounter(Protocol):
-    """Counts; never raises; counts over rather than under."""
-
-    def count(self, messages: Sequence[Message]) -> int: ...
-
-
-class Store(Protocol):
-    """Keeps what must not be lost; `append` is atomic."""
-
-    async def append(self, session_id: str, entries: Sequence[Mapping[str, Any]]) -> None: ...
-
-    async def load(self, session_id: str) -> Sequence[Mapping[str, Any]]: ...
-
-    async def search(self, query: str, limit: int = 5) -> Sequence[Mapping[str, Any]]: ...
-
-    async def delete(self, session_id: str) -> None: ...

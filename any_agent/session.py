@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Generator, Mapping, Sequence
-from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
@@ -23,14 +22,16 @@ from .hooks import HOOK_USER_PROMPT_SUBMIT, Hooks, UserPromptSubmitEvent, decide
 from .live import Live
 from .loop import run_turns
 from .models.wire import from_wire, to_wire
-from .sync import uncancel
+from .sync import closing, has_loop, uncancel
 from .types import (
     AgentResponse,
     AssistantMessage,
+    ContextSummarized,
     ContextTruncated,
     Event,
     Message,
     ResultMessage,
+    TextBlock,
     TextDelta,
     ToolCompleted,
     ToolMessage,
@@ -88,7 +89,7 @@ class AgentSession(Conversation):
         reasons: list[str] = []
         while True:
             place, result = len(self._history.messages), ResultMessage("error")
-            async with aclosing(self.stream(prompt, **overrides)) as events:  # type: ignore[type-var]
+            async with closing(self.stream(prompt, **overrides)) as events:
                 async for event in events:
                     if isinstance(event, ResultMessage):
                         result = event
@@ -115,27 +116,30 @@ class AgentSession(Conversation):
             try:
                 run = await self._host.open_run(self, overrides)
                 self._hooks = run.dispatch.hooks
-                await self._take_up(run)
+                await self._take_up(run, live)
                 await self._hook_start(run)
-                await self._submit(prompt)
+                await self._submit(prompt, live)
                 live.run = await self._prepared(run, live)
                 await self._commit_prompt(live.run)
             except Exception as error:
                 live.waiting = None
+                self._take_back(live)
                 result = ResultMessage("error", session_id=self.session_id, error=error)
                 self._record(result, live)
-                await self._release()
+                self._seal(live)
+                await self._release(live)
                 yield result
                 return
             live.events = run_turns(live.run, self._history.messages)
             while not live.is_interrupted and not live.is_over:
-                live.waiting = asyncio.current_task()
+                live.waiting, live.rows.is_waiting = asyncio.current_task(), True
                 try:
                     event = await live.events.__anext__()
                 except StopAsyncIteration:
                     break
                 finally:
                     live.waiting = None
+                live.rows.is_waiting = False
                 yield await self._recorded(event, live)
         except asyncio.CancelledError:
             if not live.is_interrupted or not uncancel():
@@ -144,8 +148,10 @@ class AgentSession(Conversation):
             live.waiting = None
             await live.close_events()
             self._seal(live)
-            await self._release()
-        if live.is_interrupted:
+            await self._release(live)
+            if not self.is_conversation:  # a one-off prompt is the whole session
+                await self._hook_end()
+        if live.is_interrupted and not live.is_over:
             yield self._interrupted_result(live)
 
     async def _begin(self) -> Live:
@@ -158,45 +164,57 @@ class AgentSession(Conversation):
         self._live, self.result = Live(self._host.observers, self), None
         return self._live
 
-    async def _submit(self, prompt: Prompt) -> None:
+    async def _submit(self, prompt: Prompt, live: Live) -> None:
         """Put the user's turn into the history; hooks may change or refuse it."""
         history = self._history
         if not prompt and not self._pending:
             if history.can_continue or history.ends_in_results:
                 history.close_calls()
                 return  # the continuation after tool results
-            if (self.is_resumed or self._waits) and history.is_unfinished:
-                return  # goes on where the last run was killed, or had to wait
+            if history.ends_in_prompt or ((self.is_resumed or self._waits) and history.is_unfinished):
+                return  # goes on where the last run failed, was killed, or had to wait
             missing = ", ".join(history.missing_results)
             what = f"tool calls without a result: {missing}" if missing else "the prompt is empty: send() first"
             raise InvalidInputError(what, field="prompt", value=prompt)
         messages = await self._approved(_as_messages(prompt), self._hooks) if prompt else []
         history.close_calls()
+        live.submitted = len(history.messages), self._pending
         history.messages.extend(self._pending + messages)
         self._pending = []
+
+    def _take_back(self, live: Live) -> None:
+        """The model was never asked: the prompt may be said again, and what was sent waits as before."""
+        if live.submitted is not None:
+            place, sent = live.submitted
+            del self._history.messages[place:]
+            self._pending = sent + self._pending
 
     async def _approved(self, messages: list[Message], hooks: Hooks) -> list[Message]:
         """The messages as the UserPromptSubmit hooks leave them; hooks see the text of the last one."""
         if not hooks.get(HOOK_USER_PROMPT_SUBMIT):
             return messages
         event = UserPromptSubmitEvent(text_of(messages[-1]), [*self.history, *to_wire(messages[:-1])])
-        decision = await decide(hooks, HOOK_USER_PROMPT_SUBMIT, event)
+        decision = await decide(hooks, HOOK_USER_PROMPT_SUBMIT, event, self._place(None))
         if decision is not None and not decision.continue_:
             reason = decision.reason or "no reason given"
             raise HookAbortedError(f"Query blocked by hook: {reason}", reason=reason)
         if decision is not None and decision.modified_prompt is not None:
-            return [*messages[:-1], UserMessage(decision.modified_prompt)]
+            rest = [block for block in messages[-1].content if not isinstance(block, TextBlock)]  # images
+            return [*messages[:-1], replace(messages[-1], content=(TextBlock(decision.modified_prompt), *rest))]
         return messages
 
     async def _recorded(self, event: Event, live: Live) -> Event:
         """Note the event and commit what it means; what cannot be committed ends the run."""
         self._record(event, live)
+        calls, live.is_over = live.rows.of(event), isinstance(event, ResultMessage)
         if self._journal is None or live.run is None or live.run.store is None:
+            self._pay(calls)
             return event
+        self._journal.turn_count = self.turn_count
         try:
-            await self._journal.note(event, self._history.messages, live.run.dispatch.registry)
+            await self._journal.note(event, self._history.messages, live.run.dispatch.registry, calls)
         except (MemoryStoreError, SessionError) as error:
-            live.is_over = True
+            live.is_over, live.is_stuck = True, getattr(error, "reason", "") == "locked"
             event = replace(event if isinstance(event, ResultMessage) else _failed(self.session_id), error=error)
             self.result = event
         return event
@@ -215,8 +233,8 @@ class AgentSession(Conversation):
             self._history.messages.append(event)  # type: ignore[arg-type]
             live.partial.clear()
             live.finished.clear()
-            if isinstance(event, AssistantMessage):
-                self._pay(event)
+        elif isinstance(event, ContextSummarized) and self.summary in ("", self._made_summary):
+            self.summary = self._made_summary = event.summary
         elif kind is ResultMessage:
             self.result = event  # type: ignore[assignment]
             self.turn_count += 1
@@ -236,11 +254,16 @@ class AgentSession(Conversation):
         live = self._live
         if live is None or live.is_interrupted:
             return
+        if live.loop is not asyncio.get_running_loop():  # asked from another thread
+            if not live.loop.is_closed():
+                await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self.interrupt(), live.loop))
+            return
         live.is_interrupted = True
         waiting = live.waiting
         if waiting is None:  # the consumer holds an event: nobody waits in the stream
             await live.close_events()
             self._seal(live)
+            await self._release(live)
             return
         waiting.cancel()
         # The interrupted task seals the history; wait for that, but never for ourselves.
@@ -269,12 +292,21 @@ class AgentSession(Conversation):
 
     async def close(self) -> None:
         """End the conversation; a running prompt is interrupted. Safe to call twice."""
+        live = self._live
         await self.interrupt()
-        await self._flush()
-        if not self._is_closed:
-            self._is_closed = True
-            await self._hook_end()
-        self._host.forget(self)
+        if live is not None:
+            await live.is_given_back()
+        try:
+            await self.save()
+        except (MemoryStoreError, SessionError) as error:
+            if self._journal is not None and self._journal.is_rewound:
+                raise  # what was to be forgotten is still there
+            _log.warning("session %s: what no run could keep is not kept: %s", self.session_id, error)
+        finally:
+            self._host.forget(self)
+            was_closed, self._is_closed = self._is_closed, True
+            if not was_closed:
+                await self._hook_end()
 
     end = close
     aclose = close
@@ -288,7 +320,8 @@ class AgentSession(Conversation):
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        await self.close()
+        if has_loop():
+            await self.close()
 
     def __repr__(self) -> str:
         return f"AgentSession({self.session_id!r}, {len(self._history.messages)} messages)"

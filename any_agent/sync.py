@@ -8,11 +8,13 @@ import os
 import sys
 import threading
 from collections.abc import Coroutine
+from contextlib import aclosing
 from typing import Any, TypeVar
 
 from .errors import InvalidInputError
 
 T = TypeVar("T")
+GRACE_S = 5.0
 _lock = threading.Lock()
 _loop: asyncio.AbstractEventLoop | None = None
 
@@ -33,12 +35,38 @@ def run_sync(work: Coroutine[Any, Any, T], *, name: str) -> T:
             f"{name}_sync() cannot run where an event loop runs (a notebook, async code): `await agent.{name}(…)`",
             field=f"{name}_sync",
         )
-    future = asyncio.run_coroutine_threadsafe(work, _background_loop())
+    over = threading.Event()
+    future = asyncio.run_coroutine_threadsafe(_told_over(work, over), _background_loop())
     try:
         return future.result()
-    except BaseException:  # Ctrl-C in the caller stops the work too
-        future.cancel()
+    except BaseException:  # Ctrl-C in the caller stops the work too, and its session may be used at once
+        if future.cancel():
+            over.wait(GRACE_S)
         raise
+
+
+async def _told_over(work: Coroutine[Any, Any, T], over: threading.Event) -> T:
+    try:
+        return await work
+    finally:
+        over.set()
+
+
+def has_loop() -> bool:
+    """An event loop is running here; without one nothing may be awaited (a coroutine that is thrown away)."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+class closing(aclosing):  # type: ignore[type-arg]
+    """`aclosing` for coroutines that may be thrown away when their event loop is gone."""
+
+    async def __aexit__(self, *exc: object) -> None:
+        if has_loop():
+            await super().__aexit__(*exc)
 
 
 def _forget() -> None:

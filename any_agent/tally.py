@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import replace
+from functools import partial
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .errors import ApprovalPendingError, LimitError, MaxTurnsError, ProviderError
 from .models.streaming import Fold
 from .types import (
     AssistantMessage,
     Attempt,
+    CallReasked,
     Message,
     ModelRequest,
     ResultMessage,
@@ -27,6 +29,9 @@ from .types import (
     UserMessage,
     text_of,
 )
+
+if TYPE_CHECKING:
+    from .models.recovery.reask import Reasked
 
 
 class Tally:
@@ -47,25 +52,60 @@ class Tally:
         self._cost_usd: float | None = 0.0
         self._attempts: list[Attempt] = []
         self._last: AssistantMessage | None = None
+        self._ids = set(run.used_ids)
+        self._looked_through = 0
+        self._fold = Fold()
 
     def new_turn(self) -> Fold:
         self.turns += 1
         self._turn_started = perf_counter()
-        return Fold(self.run.tools)
+        self._fold = Fold()
+        return self._fold
 
     def heard(self) -> None:
         self.first_token_s = perf_counter() - self._started
 
-    def end_turn(self, fold: Fold) -> AssistantMessage:
-        self._last = message = fold.message()
+    def end_turn(self, fold: Fold, messages: Sequence[Message]) -> tuple[AssistantMessage, Sequence[Any]]:
+        """The turn's message, and what happened between it and the last delta (nothing so far)."""
+        self._last = message = fold.message(self._used_ids(messages) if fold.has_calls else ())
         self._model_s += perf_counter() - self._turn_started
-        if message.usage:
-            self._usage = self._usage + message.usage if self._usage else message.usage
-        known = message.cost_usd is not None and self._cost_usd is not None
-        self._cost_usd = self._cost_usd + message.cost_usd if known else None  # type: ignore[operator]
+        self._pay(message)
         if fold.end:
             self._attempts.extend(fold.end.attempts)
-        return message
+        return message, ()
+
+    def _used_ids(self, messages: Sequence[Message]) -> set[str]:
+        """Ids of earlier calls: servers that count each answer's calls from 0 use them again."""
+        for message in messages[self._looked_through :]:
+            if isinstance(message, AssistantMessage):
+                self._ids.update([call.id for call in message.tool_calls])
+        self._looked_through = len(messages)
+        return self._ids
+
+    def _pay(self, paid: AssistantMessage | CallReasked) -> None:
+        if paid.usage:
+            self._usage = self._usage + paid.usage if self._usage else paid.usage
+        known = paid.cost_usd is not None and self._cost_usd is not None
+        self._cost_usd = self._cost_usd + paid.cost_usd if known else None  # type: ignore[operator]
+
+    def has_unread(self, message: AssistantMessage) -> bool:
+        """It holds a call that could not be read, and that may be asked for again."""
+        return self.run.reasks is not False and any(isinstance(one, ToolUseError) for one in message.tool_calls)
+
+    def asked_again(self, message: AssistantMessage, messages: Sequence[Message]) -> Awaitable[Reasked]:
+        """The message with arguments that could be read after all, and what happened meanwhile; see `reask`."""
+        from .models.recovery.reask import asked_again
+
+        run, request = self.run, self.request(messages)
+        may_pay = None if run.guard is None else partial(run.guard, message)
+        return asked_again(run.model, request, message, is_wanted=run.reasks, may_pay=may_pay, paid=self._reasked)
+
+    def _reasked(self, event: CallReasked) -> None:
+        if event.attempt is not None:
+            self._model_s += event.attempt.duration_s
+            self._attempts.append(event.attempt)
+            if event.attempt.is_ok:
+                self._pay(event)
 
     async def goes_on(self, messages: Sequence[Message]) -> bool:
         """Whether the answer has not the wanted shape, or a Stop hook refuses the end; why is the next prompt."""
@@ -88,6 +128,7 @@ class Tally:
 
     def request(self, messages: Sequence[Message]) -> ModelRequest:
         request: ModelRequest = self.run.request(messages, self.turns)
+        self._fold.tools = request.tools
         return request
 
     def answering(self, calls: Sequence[ToolUseBlock | ToolUseError], messages: Sequence[Message]) -> Any:
@@ -116,7 +157,9 @@ class Tally:
 
     def waiting(self, calls: Sequence[ToolUseBlock | ToolUseError]) -> ApprovalPendingError | None:
         """The error of a run whose calls wait for an approval."""
-        ids = tuple([f"{self.run.session_id}:{call.id}" for call in calls if call.id not in self._results])
+        waits_for = self.run.dispatch.waits_for
+        own = [f"{self.run.session_id}:{call.id}" for call in calls if call.id not in self._results]
+        ids = tuple([approval_id for call in own for approval_id in waits_for.pop(call, (call,))])
         text = f"{len(ids)} tool calls wait for approval: {', '.join(ids)}; answer_approval(…), then receive()"
         return ApprovalPendingError(text, session_id=self.run.session_id, approval_ids=ids) if ids else None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -46,6 +47,7 @@ def wired(options: AgentOptions, model: Model, registry: ToolRegistry, prompt: s
         max_turns=options.max_turns,
         max_tool_iterations=options.max_tool_iterations,
         executes_tools=options.auto_execute_tools,
+        reasks=options.reask_tool_calls,
         budget=options.budget(),
         logs_interactions=options.log_interactions,
         waits_for_approvals=options.approvals == "wait",
@@ -86,6 +88,15 @@ async def with_output(run: Run, host: Any) -> Run:
     return replace(run, output=asked, dispatch=dispatch, tools=tools, system=system)
 
 
+def with_team(run: Run, agent: Any, session: Any, options: AgentOptions, overrides: Mapping[str, Any]) -> Run:
+    """The run with the tool that asks the options' subagents, if there are any."""
+    if not options.team:
+        return run
+    from .subagents import with_subagents
+
+    return with_subagents(run, agent, session, options, overrides)
+
+
 def voted(model: Model, n: int) -> Model:
     """The model, asked `n` times where tools may be called (the option `vote`)."""
     if n < 2:
@@ -107,4 +118,5 @@ async def told_abilities(model: FallbackModel) -> None:
         ways = getattr(one, "ways", None)
         if ways is not None and ways.can_call_tools is None:
             verdict = await known_verdict(one, may_probe=False)
-            ways.can_call_tools = None if verdict is None else verdict.can_call_tools
+            if verdict is not None:
+                ways.can_call_tools, ways.enforces_schema = verdict.can_call_tools, verdict.enforces_schema

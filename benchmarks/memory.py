@@ -1,4 +1,5 @@
-"""What keeping a conversation costs: MemoryStore against raw sqlite3 with the same durability, and search in 100,000 rows.
+"""What keeping a conversation costs: MemoryStore against raw sqlite3 with the same durability, search in 100,000 rows, and
+the memory of 1,000 open sessions.
 
     python benchmarks/memory.py [--json FILE] [--rows N] [--rounds N]
 
@@ -10,26 +11,34 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import platform
 import random
+import resource
 import sqlite3
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 from gates import Gate, broken_gates
 
+from any_agent import Agent, AgentSession
 from any_agent.memory import MemoryStore
+from any_agent.types import Delta, ModelRequest, StreamEnd, TextDelta, Usage
 
 COMMIT_X_RAW = 2.0
 SEARCH_P50_MS = 10.0
+FREQUENT_P50_MS = 10.0
 TURN_CPU_MS = 1.0
+SESSION_KB = 60.0
+SESSIONS = 1_000
+SESSION_TURNS = 5
 COMMITS = 60  # in a round
 PAYLOAD = "The quick brown fox jumps over the lazy dog. " * 45  # 2 KB
 QUERIES = (  # what people ask, by how many rows hold its words
@@ -42,6 +51,7 @@ QUERIES = (  # what people ask, by how many rows hold its words
     "{rare} {rare2} {rare3}",
     "how do I use the {middle} of {middle2}",
 )
+FREQUENT = ("{frequent}", "{frequent} {frequent2}", "{frequent} {frequent2} {frequent3}", "{frequent} {middle}")
 
 
 class Raw:
@@ -159,9 +169,9 @@ async def search(folder: Path, rows: int) -> dict[str, Any]:
             await store.append(f"s{start // 1000}", [message("user", text) for text in texts])
         loaded_s = time.perf_counter() - began
         kinds = {"frequent": words[:20], "middle": words[200:2000], "rare": words[4000:]}
-        walls: dict[str, list[float]] = {query: [] for query in QUERIES}
+        walls: dict[str, list[float]] = {query: [] for query in (*QUERIES, *FREQUENT)}
         for _ in range(12):
-            for query in QUERIES:
+            for query in walls:
                 asked = query.format(
                     **{f"{kind}{n}": chance.choice(some) for kind, some in kinds.items() for n in ("", "2", "3")}
                 )
@@ -177,6 +187,7 @@ async def search(folder: Path, rows: int) -> dict[str, Any]:
     every = sorted(ms for some in walls.values() for ms in some)
     return {
         "rows": rows,
+        "frequent_p50_ms": statistics.median([ms for query in FREQUENT for ms in walls[query]]),
         "p50_ms": statistics.median(every),
         "p95_ms": every[int(len(every) * 0.95)],
         "by_query_ms": {query: statistics.median(ms) for query, ms in walls.items()},
@@ -186,10 +197,64 @@ async def search(folder: Path, rows: int) -> dict[str, Any]:
     }
 
 
+class Slow:
+    """A Model that says half of its answer, and the rest when it may."""
+
+    name = "slow"
+
+    def __init__(self) -> None:
+        self.may_end = asyncio.Event()
+        self.may_end.set()
+        self.open = 0
+
+    async def stream(self, request: ModelRequest) -> AsyncIterator[Delta]:
+        yield TextDelta(PAYLOAD[:600])
+        self.open += 1
+        await self.may_end.wait()
+        self.open -= 1
+        yield StreamEnd("stop", usage=Usage(900, 120))
+
+    async def aclose(self) -> None:
+        """Nothing is held."""
+
+
+def resident_kb() -> float:
+    gc.collect()
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 1024
+
+
+async def open_sessions(folder: Path) -> dict[str, float]:
+    """What an open session takes that has said `SESSION_TURNS` times 800 characters, and what one in mid-answer takes."""
+    model = Slow()
+    async with Agent(model, memory_db_path=str(folder / "open.db")) as agent:
+
+        async def talk(number: int) -> AgentSession:
+            session = agent.create_session()
+            for turn in range(SESSION_TURNS):
+                await session.query(f"question {number} {turn} {PAYLOAD[:200]}")
+            return session
+
+        sessions = list(await asyncio.gather(*[talk(number) for number in range(100)]))  # warm
+        began = resident_kb()
+        for start in range(0, SESSIONS, 100):
+            sessions += await asyncio.gather(*[talk(start + number) for number in range(100)])
+        idle_kb = (resident_kb() - began) / SESSIONS
+        model.may_end.clear()
+        began = resident_kb()
+        asked = [asyncio.create_task(session.query("and now?")) for session in sessions[-SESSIONS:]]
+        while model.open < SESSIONS:
+            await asyncio.sleep(0.01)
+        answering_kb = (resident_kb() - began) / SESSIONS
+        model.may_end.set()
+        await asyncio.gather(*asked)
+    return {"idle_kb": idle_kb, "answering_kb": idle_kb + answering_kb}
+
+
 async def measure(rows: int, rounds: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         found: dict[str, Any] = {"python": platform.python_version(), "sqlite": sqlite3.sqlite_version}
+        found["sessions"] = await open_sessions(folder)  # first: memory that others gave back would hide its own
         found["commits"] = await commits(folder, rounds)
         found["search"] = await search(folder, rows)
     turn_cpu_ms = found["commits"]["ways"]["a turn (two commits)"]["cpu_ms"]
@@ -198,7 +263,10 @@ async def measure(rows: int, rounds: int) -> dict[str, Any]:
         for gate in (
             Gate("commit of a message, x raw sqlite3 of the same durability", found["commits"]["x_raw"], COMMIT_X_RAW),
             Gate(f"search in {rows:,} rows, p50 ms", found["search"]["p50_ms"], SEARCH_P50_MS),
+            Gate("of it, questions of frequent words, p50 ms", found["search"]["frequent_p50_ms"], FREQUENT_P50_MS),
             Gate("a turn's bookkeeping, CPU ms", turn_cpu_ms, TURN_CPU_MS),
+            Gate(f"an open session of {SESSIONS:,}, KB", found["sessions"]["idle_kb"], SESSION_KB),
+            Gate("one in mid-answer, KB", found["sessions"]["answering_kb"], SESSION_KB),
         )
     ]
     return found
@@ -213,7 +281,10 @@ def report(found: dict[str, Any]) -> str:
     for name, one in found["commits"]["ways"].items():
         lines.append(f"{name:34} {one['wall_ms']:6.3f}  {one['cpu_ms']:6.3f}")
     lines.append(f"100 sessions at once: {found['commits']['at_once_per_s']:,.0f} commits acknowledged per second")
-    some = found["search"]
+    some, kept = found["search"], found["sessions"]
+    lines.append(
+        f"an open session of {SESSIONS:,}: {kept['idle_kb']:.0f} KB; in mid-answer {kept['answering_kb']:.0f} KB"
+    )
     lines += ["", f"search in {some['rows']:,} messages ({some['size_mb']:.0f} MB, loaded in {some['load_s']:.0f} s)"]
     lines += [f"{query:44} {ms:6.2f} ms" for query, ms in some["by_query_ms"].items()]
     lines.append(f"{'one word, within one session':44} {some['in_one_session_p50_ms']:6.2f} ms")

@@ -13,8 +13,9 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from any_agent.options import AgentOptions
-from any_agent.output import OutputOptions
 
 PAGE = Path(__file__).with_name("options.md")
 # Accepted and checked, but nothing reads them yet; tests/house/test_docs.py sees to it that this is true.
@@ -40,7 +41,8 @@ checked, but have no effect in this version.
 def sections() -> list[tuple[str, list[str]]]:
     """The headings in the class and the fields under each, in order."""
     found: list[tuple[str, list[str]]] = []
-    source = "".join(inspect.getsource(one) for one in (AgentOptions, OutputOptions))
+    parts = [one for one in AgentOptions.__mro__ if issubclass(one, BaseModel) and one is not BaseModel]
+    source = "".join(map(inspect.getsource, parts))
     for heading, field in re.findall(r"^    (?:# -- (.+)|(\w+): .*)$", source, re.MULTILINE):
         if heading:
             found.append((heading, []))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from any_agent import Agent, tool
+from any_agent import Agent, AgentOptions, Client, HookMatcher, tool
 from any_agent.errors import ApprovalPendingError, InvalidInputError
 from any_agent.hooks import HOOK_NOTIFICATION, HOOK_SESSION_END, HOOK_SESSION_START
 from any_agent.memory import MemoryStore
@@ -118,7 +118,11 @@ async def test_hooks_hear_of_begin_end_and_waiting() -> None:
     hooks = {
         HOOK_SESSION_START: [lambda event: heard.append(f"start {event.source}")],
         HOOK_SESSION_END: [lambda event: heard.append("end")],
-        HOOK_NOTIFICATION: [lambda event: heard.append("waits" if "approval" in event.message else event.message)],
+        HOOK_NOTIFICATION: [
+            HookMatcher(
+                "permission_prompt", [lambda event: heard.append("waits" if "approval" in event.message else "")]
+            )
+        ],
     }
     shop = Shop([PAY], hooks=hooks)
     async with shop.agent as agent:
@@ -131,3 +135,14 @@ async def test_hooks_hear_of_begin_end_and_waiting() -> None:
     async with Agent(EchoModel(), hooks=hooks) as agent:
         await (await agent.resume("s")).query("x")
     assert heard[3:] == ["start resume", "end"]
+
+
+async def test_nothing_waits_for_tools_that_the_caller_runs() -> None:
+    shop = Shop()
+    options = AgentOptions(tools=list(shop.agent.tools), approvals="wait", auto_execute_tools=False)
+    async with Agent(ScriptedModel([PAY, "I may not"]), options=options) as agent:
+        client = Client(agent=agent)
+        await client.query("pay Ann")
+        assert [block.text async for block in client.receive_messages()] == ["I ma", "y no", "t"]  # type: ignore[union-attr]
+        assert "nobody is there to ask" in client.history[2]["content"]
+        assert await client.session.approvals() == []

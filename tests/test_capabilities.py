@@ -33,7 +33,7 @@ from any_agent.models.openai_wire import DirectModel
 from any_agent.models.servers import ServedModel, Server, find_model, probe
 from any_agent.models.verdicts import FINDINGS, MAX_ENTRIES, Finding, Identity, identity, place_of, verdicts_path
 from any_agent.testing import LoopbackServer, ScriptedModel, WireReply, WireRequest, chat_chunks, error, sse
-from any_agent.testing.wire_bytes import EVENT_STREAM
+from any_agent.testing.wire_bytes import EVENT_STREAM, sse_event
 
 YES, NO, OPEN = True, False, None
 MODEL = ServedModel("m", 4096, None, True, None, None, "llm", "")
@@ -499,6 +499,16 @@ async def test_a_misspelt_name_brings_the_nearest_live_one(
     assert "any-agent doctor" in caught.value.message, "the rest of the text stays"
     assert len(chats(server)) == 1
     assert {request.headers["authorization"] for request in server.requests} == {"Bearer right-key"}
+
+
+async def test_also_when_the_server_says_it_in_its_stream(server: LoopbackServer) -> None:
+    lm_studio(server)
+    said = {"error": {"message": 'Model "qwen3-8" not found'}}
+    server.reply(CHAT, sse([sse_event(said, event="error")], done=False))
+    model = DirectModel("qwen3-8", server.base_url, provider="lm_studio")
+    with pytest.raises(ModelNotFoundError, match=r"in its stream: .* \(did you mean 'qwen/qwen3-8b'\?\)"):
+        [_ async for _ in model.stream(_request())]
+    await model.aclose()
 
 
 def _request() -> Any:

@@ -23,6 +23,7 @@ from any_agent.cli.kept import cost, since
 from any_agent.cli.run_profile import RunProfile
 from any_agent.config.providers import PROVIDERS
 from any_agent.errors import ApprovalPendingError, ServerError
+from any_agent.memory import MemoryStore
 from any_agent.models.fallback import FallbackModel, RetryPolicy
 from any_agent.testing import LoopbackServer, ScriptedModel, WireReply, chat_chunks, error, sse, token_usage
 from any_agent.types import (
@@ -184,6 +185,19 @@ def test_sessions_are_deleted(call: Call, db: str) -> None:
     assert json.loads(call("sessions", "delete", "b", "--yes", "--json").stdout) == {"deleted": 1}
     assert call("sessions").stdout == "no sessions are kept\n"
     assert json.loads(call("stats", "--json").stdout)["total"]["calls"] == 1
+
+
+def test_the_sessions_of_a_tag_are_deleted(call: Call, db: str) -> None:
+    async def tagged() -> None:
+        async with MemoryStore(db) as store:
+            for session_id, tag in (("a", "anna"), ("b", "anna"), ("c", "ben")):
+                await store.append(session_id, [{"kind": "session", "tags": [tag]}])
+
+    asyncio.run(tagged())
+    assert call("sessions", "delete").exit_code == call("sessions", "delete", "a", "--tag", "anna").exit_code == 2
+    assert json.loads(call("sessions", "delete", "--tag", "anna", "--json").stdout) == {"deleted": 2}
+    assert [row["session_id"] for row in json.loads(call("sessions", "--json").stdout)] == ["c"]
+    assert json.loads(call("sessions", "delete", "--tag", "nobody", "--json").stdout) == {"deleted": 0}
 
 
 def test_the_settings_file_says_where_the_store_is(call: Call, home: Path, tmp_path: Path) -> None:

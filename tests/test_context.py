@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import itertools
 from collections.abc import Sequence
 from dataclasses import replace
@@ -372,6 +373,85 @@ async def test_dicts_in_dicts_out() -> None:
     assert sum(m["role"] == "user" for m in out) >= 2
     assert await context.manage_context(out) == out
     assert await context.manage_context(wire[:3]) == wire[:3]
+
+
+async def test_dicts_that_stay_are_the_very_dicts() -> None:
+    wire: list[dict[str, Any]] = [{"role": "system", "content": "be kind", "name": "boss"}]
+    for n in range(12):
+        part = {"type": "text", "text": f"q{n} " + "u" * 60, "cache_control": {"type": "ephemeral"}}
+        calls = [{"id": f"{k}{n}", "type": "function", "function": {"name": k, "arguments": "{}"}} for k in "fg"]
+        wire.append({"role": "user", "content": [part], "name": "ada"})
+        wire.append({"role": "assistant", "content": None, "tool_calls": calls, "reasoning_content": "hm"})
+        wire += [{"role": "tool", "tool_call_id": f"{k}{n}", "content": "r" * 30, "name": k} for k in "fg"]
+        wire.append({"role": "assistant", "content": f"a{n}"})
+    wire += [{"role": "user", "content": "one more thing"}, {"role": "user", "content": "and now?"}]
+    before = copy.deepcopy(wire)
+    for strategy in ALL:
+        out = await manager(strategy, window=900).manage_context(wire)
+        assert wire == before and 3 < len(out) < len(wire)
+        assert all(any(kept is one for one in wire) for kept in out)
+        assert out[-1] is wire[-1]
+        assert [one["tool_call_id"] for one in out if one["role"] == "tool"] == [
+            call["id"] for one in out for call in one.get("tool_calls", ())
+        ]
+        assert await manager(strategy, window=900).manage_context(out) == out
+
+
+async def test_dicts_of_shortened_results_keep_their_other_fields() -> None:
+    call = {"id": "f", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    wire = [
+        {"role": "user", "content": "go"},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "f", "content": "r" * 3000, "name": "f"},
+    ]
+    out = await manager(window=1500).manage_context(wire)
+    assert out[:2] == wire[:2] and out[2] is not wire[2] and len(wire[2]["content"]) == 3000
+    assert {**out[2], "content": ""} == {**wire[2], "content": ""}
+    assert "characters left out" in out[2]["content"] and len(out[2]["content"]) < 2500
+
+
+async def test_a_summary_among_dicts_stands_with_what_the_user_says_next() -> None:
+    async def summarize(messages: Sequence[Message]) -> str:
+        return "they met"
+
+    wire = to_wire(talk(*[turn(n) for n in range(15)]))
+    wire[-2] = {**wire[-2], "name": "ada", "content": [{"type": "text", "text": "why?"}]}
+    out = await manager("summarize", summarize=summarize).manage_context(wire)
+    assert "they met" in out[1]["content"] and out[1]["content"].endswith("u" * 40)
+    assert [one["role"] for one in out[1:]] == ["user", "assistant"] * (len(out) // 2)
+    alone = await manager("summarize", 400, 100, summarize=summarize).manage_context(wire)
+    assert [part.get("text", "")[:9] for part in alone[1]["content"]] == ["(Summary ", "why?"]
+    assert alone[1]["name"] == "ada"
+
+
+async def test_by_hand_nothing_is_given_back_that_is_thought_too_big() -> None:
+    """Where a server is asked next, it decides in doubt; here nobody does."""
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+    with pytest.raises(ContextOverflowError, match="Too big: last user turn"):
+        await ContextManager("qwen3-8b", max_tokens=470).manage_context([{"role": "user", "content": [image]}])
+    with pytest.raises(ContextOverflowError, match="Too big: system prompt"):
+        wire = [{"role": "system", "content": "words " * 900}, {"role": "user", "content": "why?"}]
+        await ContextManager("some-model", max_tokens=800).manage_context(wire)
+
+
+async def test_a_message_that_stands_there_many_times_may_go() -> None:
+    asked, answered = UserMessage("u" * 40), AssistantMessage((TextBlock("v" * 40),))
+    messages: list[Message] = [SystemMessage("be kind"), *[asked, answered] * 30, asked]
+    for strategy in ALL:
+        context = manager(strategy, window=900)
+        fit = await context.fit(messages)
+        assert 3 < len(fit.messages) < 20 and context.counter.upper(fit.messages) <= context.available_tokens
+        again = await context.fit([*messages, answered, asked])
+        assert list(map(id, again.messages))[: len(fit.messages)] == list(map(id, fit.messages))
+
+
+@pytest.mark.parametrize("gives", [None, "text", [1, 2], 7])
+async def test_a_strategy_that_gives_no_exchanges_is_named(gives: Any) -> None:
+    def mine(exchanges: Any, budget_tokens: int) -> Any:
+        return gives
+
+    with pytest.raises(ConfigurationError, match="strategy mine gave"):
+        await manager(mine).fit(talk(*[turn(n) for n in range(20)]))
 
 
 def test_unknown_strategies_are_named() -> None:

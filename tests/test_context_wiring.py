@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from any_agent import Agent, tool
 from any_agent.config import Route
+from any_agent.context import Exchange
 from any_agent.options import AgentOptions
 from any_agent.protocols import Model
 from any_agent.testing import EchoModel, ScriptedModel
@@ -72,6 +74,23 @@ async def test_a_cheaper_model_writes_the_summary_and_it_outlives_the_process() 
         assert len(writer.requests) <= asked + 1
         usage = await again.context_usage()
         assert usage.window_tokens == 600 and 0 < usage.history_tokens <= 600
+
+
+async def test_an_agent_takes_a_strategy_of_its_user() -> None:
+    budgets = []
+
+    async def last_two(exchanges: Sequence[Exchange], budget_tokens: int) -> Sequence[Exchange]:
+        budgets.append(budget_tokens)
+        return exchanges[-2:]
+
+    model = EchoModel()
+    async with Agent(model, context_strategy=last_two, context_window=1500) as agent:
+        session = agent.create_session()
+        for turn in range(14):
+            await session.query(f"{turn} " + "word " * 60)
+    assert budgets and all(0 < tokens < 1500 for tokens in budgets)
+    assert min(len(request.messages) for request in model.requests[3:]) == 3
+    assert len(session.messages) == 28
 
 
 async def test_how_full_the_window_is_before_anything_was_said() -> None:

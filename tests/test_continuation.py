@@ -18,7 +18,7 @@ from any_agent.errors import (
 )
 from any_agent.models.continuation import GO_ON, Continuation
 from any_agent.models.fallback import FallbackModel, RetryPolicy
-from any_agent.testing import ScriptedModel
+from any_agent.testing import LoopbackServer, ScriptedModel, WireCall, WireReply, WireRequest, chat_chunks, sse
 from any_agent.types import (
     AttemptFailed,
     ModelRequest,
@@ -121,3 +121,45 @@ def test_new_text_is_never_lost(before: str, after: str, size: int) -> None:
     assert after.endswith(text)
     left_out = after[: len(after) - len(text)]
     assert before.endswith(left_out)
+
+
+# ------------------------------------------------------------------ over HTTP, through both doors
+
+WORDS = ["Once ", "upon ", "a ", "time ", "there ", "was ", "a ", "fox. "]
+
+
+@pytest.mark.parametrize("door", ["direct", "litellm"])
+async def test_a_server_that_dies_anywhere_is_gone_on_with(door: str) -> None:
+    """After each piece of an answer with text and a call: nothing is said twice, and the tool runs once."""
+    paid: list[str] = []
+
+    @tool
+    async def pay(to: str) -> str:
+        """Pay."""
+        paid.append(to)
+        return f"paid {to}"
+
+    calls = [WireCall("pay", ['{"to"', ': "An', 'n"}'], "c1", 0)]
+    whole = sse(chat_chunks(WORDS, tool_calls=calls))
+
+    def answer(request: WireRequest) -> Any:
+        messages = request.json["messages"]
+        if messages[-1]["role"] == "tool":
+            return sse(chat_chunks(["Done."]))
+        said = "".join(m.get("content") or "" for m in messages if m["role"] == "assistant")
+        return sse(chat_chunks(["".join(WORDS)[len(said) :]], tool_calls=calls))
+
+    for cut in range(1, len(whole), 1 if door == "direct" else 3):
+        with LoopbackServer() as server:
+            how = "cut" if cut % 2 else "reset"
+            headers = {"Content-Type": "text/event-stream"}
+            server.reply("/v1/chat/completions", WireReply(whole[:cut], headers=headers, close_abruptly=how), answer)
+            paid.clear()
+            async with Agent(
+                "openai/tiny", base_url=server.base_url, api_key="k", door=door, tools=[pay], retry_delay=0
+            ) as agent:
+                session = agent.create_session()
+                said = [event async for event in session.stream("go")]
+                text = "".join(event.text for event in said if isinstance(event, TextDelta))
+                assert text == "".join(WORDS) + "Done." and paid == ["Ann"], cut
+                assert (await session.usage()).calls == len(server.requests), cut

@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 
 from any_agent.dispatch import Dispatch, render
-from any_agent.errors import HookAbortedError, ToolInputError
+from any_agent.errors import HookAbortedError, InvalidInputError, ToolInputError
 from any_agent.hooks import HookAnswer, HookDecision, PostToolUseEvent, PreToolUseEvent
+from any_agent.models.wire import to_wire
 from any_agent.permissions import PermissionResultAllow, PermissionResultDeny, Permissions
 from any_agent.tools import ToolContext, ToolRegistry, tool
 from any_agent.types import (
+    AssistantMessage,
     PermissionDecided,
     ToolCompleted,
     ToolProgress,
@@ -432,3 +434,39 @@ async def test_tools_handed_out_are_there_from_then_on() -> None:
     assert "extra" in more.registry and "extra" not in dispatch.registry and len(more.registry) == len(REGISTRY) + 1
     told = results([e async for e in more.answer([use("extra", "a"), use("boom", "b")], [])])
     assert sorted(told) == [("a", False, "e"), ("b", False, "no more")]
+
+
+# ------------------------------------------------------------------ what hooks are shown
+
+
+async def test_hooks_see_the_history_as_it_stands_and_cannot_change_it() -> None:
+    seen: list[Any] = []
+
+    def spoil(event: Any) -> None:
+        seen.append([one["role"] for one in event.history] + [event.history[-1].get("content")])
+        event.history[0]["content"] = "spoilt"
+        event.history[1]["tool_calls"][0]["function"]["name"] = "spoilt"
+        event.tool_input["deep"].append("spoilt")
+
+    @tool
+    def keep(deep: list[str]) -> str:
+        return "kept"
+
+    call = ToolUseBlock("1", "keep", {"deep": ["a"]})
+    history = [UserMessage("q"), AssistantMessage((call, ToolUseBlock("2", "keep", {"deep": []})))]
+    dispatch = Dispatch(ToolRegistry([keep]), {"pre_tool_use": [spoil], "post_tool_use": [spoil]})
+    events = [event async for event in dispatch.answer([call], history)]
+    assert results(events) == [("1", False, "kept")]
+    assert seen == [["user", "assistant", None], ["user", "assistant", "tool", "kept"]]
+    assert call.input == {"deep": ["a"]}
+    wire = to_wire(history)
+    assert wire[0]["content"] == "q" and wire[1]["tool_calls"][0]["function"]["name"] == "keep"
+
+
+@pytest.mark.parametrize(
+    "answer", [HookDecision(modified_input=["x"]), {"hookSpecificOutput": {"updatedInput": "x"}}]  # type: ignore[arg-type]
+)  # fmt: skip
+async def test_a_hook_must_put_arguments_in_place_of_arguments(answer: Any) -> None:
+    dispatch = Dispatch(REGISTRY, {"pre_tool_use": [lambda event: answer]})
+    with pytest.raises(InvalidInputError, match="a hook's modified_input must be a dict, not"):
+        _ = [event async for event in dispatch.answer([use("wait", seconds=0)], [UserMessage("q")])]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import stat
@@ -14,11 +15,19 @@ from any_agent.calibration import calibration_path
 from any_agent.context import ContextManager, FittedModel, context_usage, keep_learned
 from any_agent.context import fitted as fitted_model
 from any_agent.context.summary import as_message, summarizer
-from any_agent.errors import ContextOverflowError, ProviderError, ServerUnreachableError
-from any_agent.models.fallback import FallbackModel
+from any_agent.errors import (
+    ContextOverflowError,
+    EmptyResponseError,
+    ProviderError,
+    ServerUnreachableError,
+    StreamInterruptedError,
+)
+from any_agent.models.fallback import FallbackModel, RetryPolicy
 from any_agent.testing import ScriptedModel
+from any_agent.tokens import find_vocabulary
 from any_agent.types import (
     AssistantMessage,
+    AttemptFailed,
     ContextFitted,
     ContextSummarized,
     ContextTruncated,
@@ -149,6 +158,8 @@ async def test_silent_truncation_is_noticed_and_repeated() -> None:
     assert text(after) == "fine" and isinstance(after[-1], StreamEnd)
     assert sum(isinstance(d, StreamEnd) for d in deltas) == 1
     assert size_of(inner.requests[1]) <= 400 and len(inner.requests) == 2
+    usage = await context_usage(model, talk(15))
+    assert usage.window_tokens == 500 and not usage.is_window_known and "(assumed)" in str(usage)
 
 
 async def test_silent_truncation_may_raise_or_be_ignored() -> None:
@@ -157,6 +168,100 @@ async def test_silent_truncation_may_raise_or_be_ignored() -> None:
         await ask(model, talk(15))
     model, inner, _ = fitted([cut_at(400)], window=4096, is_eager=True, on_truncation="ignore")
     assert text(await ask(model, talk(15))) == "fine" and len(inner.requests) == 1
+
+
+async def test_a_cut_that_nothing_can_be_left_out_for_is_an_error_and_not_asked_again() -> None:
+    model, inner, _ = fitted([cut_at(400), cut_at(400)], is_eager=True)
+    deltas = []
+    with pytest.raises(ContextOverflowError, match="Too big: last user turn") as caught:
+        async for delta in model.stream(ModelRequest([UserMessage("x" * 3000)])):
+            deltas.append(delta)
+    assert len(inner.requests) == 1 and isinstance(deltas[-1], ContextTruncated)
+    assert caught.value.current_tokens and caught.value.max_tokens
+    assert caught.value.current_tokens > caught.value.max_tokens
+
+
+async def test_servers_that_do_not_count_prompts_cut_nothing() -> None:
+    model, inner, counter = fitted([lambda r: end(r, 10)] * 3, window=4096, is_eager=True)
+    for turns in (5, 15, 15):
+        deltas = await ask(model, talk(turns))
+        assert text(deltas) == "fine" and not any(isinstance(d, ContextTruncated) for d in deltas)
+    assert len(inner.requests) == 3 and counter.learned == []
+
+
+@pytest.mark.parametrize("most", [1700, 99_999])
+async def test_an_empty_answer_is_asked_for_again_and_then_the_prompt_was_too_long(most: int) -> None:
+    """Whether or not errors are retried: this is no retry."""
+    empties = 0
+
+    def serve(request: ModelRequest) -> Any:
+        nonlocal empties
+        if size_of(request) > most or not empties:
+            empties += 1
+            return EmptyResponseError("nothing came")
+        return end(request)
+
+    async def untold() -> None:
+        return None
+
+    model, inner, _ = fitted([serve] * 3, ask_window=untold)
+    chain = FallbackModel([model], RetryPolicy(max_retries=0))
+    deltas = [d async for d in chain.stream(ModelRequest(talk(15)))]
+    assert text(deltas) == "fine"
+    sizes = [size_of(r) for r in inner.requests]
+    assert sizes[0] == sizes[1] and len(sizes) == (3 if most == 1700 else 2) and sizes[-1] <= most
+    assert [d.attempt.then[:7] for d in deltas if isinstance(d, AttemptFailed)] == ["asked a", "history"][
+        : len(sizes) - 1
+    ]
+
+
+class LocalModel(ScriptedModel):
+    """A server nearby that does not tell its window."""
+
+    base_url = "http://127.0.0.1:9/v1"
+
+    async def served_window(self) -> None:
+        return None
+
+
+@pytest.mark.parametrize(("name", "most"), [("mlx-community/Llama-3-8B-4bit", 8192), ("unheard-of", 32_768)])
+async def test_a_server_that_reads_on_for_ever_is_not_sent_more_than_makes_sense(
+    name: str, most: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    count = find_vocabulary(name).count
+
+    def tokens(request: ModelRequest) -> int:
+        return sum(4 + count(text_of(m)) for m in request.messages)
+
+    inner = LocalModel([lambda r: ["fine", StreamEnd(name, "stop", Usage(tokens(r), 1))]] * 300, name=name)
+    model = fitted_model(inner)
+    history: list[Any] = []
+    for turn in range(2 * most // 1000):
+        words = f"Words of the long talk number {turn}, said once more. " * 40
+        history += [UserMessage(words), AssistantMessage((TextBlock(words),))]
+        deltas = await ask(model, [*history, UserMessage("so?")])
+        assert text(deltas) == "fine" and not any(isinstance(d, (ContextTruncated, AttemptFailed)) for d in deltas)
+    sent = [tokens(request) for request in inner.requests]
+    assert 0.8 * most < max(sent) <= 1.1 * most, "nothing is left out before"
+    assert any(later < earlier for earlier, later in itertools.pairwise(sent))
+    assert caplog.text.count("nothing tells the window") == 1
+
+
+async def test_what_a_cut_answer_said_is_not_gone_on_with() -> None:
+    """The stream breaks after a cut: only what the repeated answer said counts."""
+
+    def serve(request: ModelRequest) -> Any:
+        if len(inner.requests) == 1:
+            return ["void words", StreamEnd("m", "stop", Usage(400, 1))]
+        if len(inner.requests) == 2:
+            return ["good ", StreamInterruptedError("the connection broke")]
+        return ["end", StreamEnd("m", "stop", Usage(size_of(request), 1))]
+
+    model, inner, _ = fitted([serve] * 3, window=4096, is_eager=True)
+    deltas = [d async for d in FallbackModel([model], RetryPolicy(1, 0.0)).stream(ModelRequest(talk(15)))]
+    assert text_of(inner.requests[2].messages[-2]) == "good "
+    (cut,) = [place for place, d in enumerate(deltas) if isinstance(d, ContextTruncated)]
+    assert text(deltas[cut:]) == "good end"
 
 
 async def test_nothing_fires_on_honest_servers() -> None:

@@ -16,10 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from any_agent.errors import InvalidInputError
-from any_agent.memory import IndexReport, MemoryStore, vectors
+from any_agent.memory import IndexReport, MemoryStore, finding, vectors
 from any_agent.memory.chunks import MOST_CHARS, chunks
 from any_agent.memory.finding import Filters
-from any_agent.memory.words import match_all, match_any, readable, searchable, snippet, telling_terms
+from any_agent.memory.words import match_all, match_any, match_beginning, readable, searchable, snippet, telling_terms
 
 
 def said(content: str, **more: object) -> dict[str, object]:
@@ -34,7 +34,7 @@ _fts.execute("CREATE VIRTUAL TABLE t USING fts5 (text, tokenize = 'unicode61 rem
 
 @given(st.text())
 def test_no_text_breaks_a_query(text: str) -> None:
-    for match in (match_all(text), match_any(text)):
+    for match in (match_all(text), match_all(text, is_finished=True), match_any(text), match_beginning(text)):
         if match:
             _fts.execute("SELECT * FROM t WHERE t MATCH ?", (match,)).fetchall()
 
@@ -77,7 +77,7 @@ def test_frequent_words_are_left_out_unless_they_are_all() -> None:
     assert telling_terms("was ist das") == ["was", "ist", "das"]
     assert match_all("to be") == '"to" AND "be"*'
     assert match_any("the dog's name") == '"name" OR "dog" OR "s"'
-    assert match_all('東京 NEAR("a b"') == '"near" AND "東 京" AND "b"*'
+    assert match_all('東京 NEAR("a b"') == '"near" AND "東 京" AND "b"'
     assert match_all("--- ??? \x00") == ""
 
 
@@ -108,6 +108,32 @@ async def test_filters_do_not_lose_hits_behind_better_ones() -> None:
         )
         assert [hit.session_id for hit in await store.search("needle", 1, session_id="quiet")] == ["quiet"]
         assert [hit.session_id for hit in await store.search("needle", 1, tag="t")] == ["quiet"]
+
+
+async def test_the_whole_word_before_words_that_begin_so() -> None:
+    async with MemoryStore(":memory:") as store:
+        await store.append("s", [said("a cat"), said("category category category"), said("ox oxen"), said("b")])
+        assert [hit.seq for hit in await store.search("cat")] == [1, 2]
+        assert [hit.seq for hit in await store.search("categ")] == [2]
+        assert [hit.seq for hit in await store.search("ca")] == [2, 1]  # nothing is called so: what begins so
+        assert [hit.seq for hit in await store.search("a ca")] == [2, 1]
+        assert [hit.seq for hit in await store.search("b")] == [4] and await store.search("o") == []
+
+
+async def test_of_very_many_texts_the_newest_are_ranked_and_rare_words_are_found_in_all() -> None:
+    count = finding._MOST_RANKED + 500
+    async with MemoryStore(":memory:") as store:
+        await store.append("old", [said("project apple"), said("project project project"), said("project pear plum")])
+        await store.append("new", [said(f"project number{n}", role="assistant") for n in range(count)])
+        assert {hit.session_id for hit in await store.search("project", 50)} == {"new"}
+        assert [hit.seq for hit in await store.search("project apple", 1)] == [1]
+        assert [hit.seq for hit in await store.search("project pear cherry", 1)] == [3]
+        assert [hit.seq for hit in await store.search("plum number7 project", 3)] == [8, 3, count]
+        for narrowed in ({"session_id": "old"}, {"role": "user"}):
+            found = await store.search("project", 5, **narrowed)  # type: ignore[arg-type]
+            assert [hit.seq for hit in found] == [2, 1, 3], narrowed
+        assert await store.search("project", 5, sources=("document",)) == []
+        assert await store.search("project", 5, session_id="nobody") == []
 
 
 # ------------------------------------------------------------------ vectors
@@ -153,6 +179,41 @@ async def test_vectors_of_another_model_are_not_compared(tmp_path: Path) -> None
         assert await store.embed_missing() == 0
     async with MemoryStore(tmp_path / "m.db") as store:
         assert await store.embed_missing() == 0 and await store.search("anything") == []
+
+
+async def test_vectors_of_another_size_are_made_anew(tmp_path: Path) -> None:
+    """The model was changed, and `embedding_model` was not: nothing may vanish from search in silence."""
+    path, sizes = tmp_path / "m.db", []
+
+    async def wider(texts: list[str]) -> list[list[float]]:
+        sizes.append(len(texts))
+        return [[*vector, 0.0, 0.0] for vector in await embed(texts)]
+
+    async with MemoryStore(path, embed=embed) as store:
+        await store.append("s", [said("a dog"), said("a car"), said("the sun")])
+        assert [hit.seq for hit in await store.search("puppy", 1)] == [1]
+    async with MemoryStore(path, embed=wider) as store:
+        assert [hit.seq for hit in await store.search("puppy", 1)] == [1]
+        assert [hit.seq for hit in await store.search("wheels", 1)] == [2]
+    assert sizes == [1, 3, 1]
+
+
+async def test_without_the_server_of_embeddings_words_must_do(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    is_away = True
+
+    async def away(texts: list[str]) -> list[list[float]]:
+        if is_away:
+            raise OSError("nobody is there")
+        return await embed(texts)
+
+    (tmp_path / "a.md").write_text("# Dogs\n\nA dog barks.\n")
+    async with MemoryStore(":memory:", embed=away) as store:
+        await store.append("s", [said("a dog"), said("a car")])
+        assert (await store.index(tmp_path)).added == 1
+        assert {hit.text for hit in await store.search("dog", 5)} == {"a dog", "# Dogs\n\nA dog barks."}
+        assert await store.search("puppy", 1) == [] and "words alone: embed failed: OSError: nobody" in caplog.text
+        is_away = False
+        assert "dog" in (await store.search("puppy", 1))[0].text
 
 
 @pytest.mark.parametrize(

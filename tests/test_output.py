@@ -656,3 +656,38 @@ async def test_the_limit_of_tool_rounds_still_ends_a_run() -> None:
     calls = [ToolUseBlock(str(n), "look", {"city": str(n)}) for n in range(9)]
     with pytest.raises(MaxTurnsError):
         await Agent(ScriptedModel(calls), tools=[look], max_turns=3).query("A city", output_type=City)
+
+
+# ------------------------------------------------------------------ validators that say yes or no, refusals, spellings
+
+
+async def test_a_validator_may_answer_yes_or_no() -> None:
+    model = ScriptedModel(['{"name": "Rome", "people": 1}', '{"name": "Rome", "people": 3}'])
+
+    def is_big(city: City) -> bool:
+        return city.people > 2
+
+    answer = await Agent(model).query("A city", output_type=City, output_validator=is_big)
+    assert answer.data == City(name="Rome", people=3)
+    assert "it was checked and refused" in text_of(model.requests[1].messages[-1])
+    yes = await Agent(ScriptedModel(["true"])).query("?", output_type=bool, output_validator=lambda said: not said)
+    assert yes.data is False  # a validator of truth values gives the value
+
+
+async def test_types_by_name_as_tools_are_told() -> None:
+    model = ScriptedModel(['{"name": "Rome", "people": "many"}', '{"name": "Rome", "people": 3}'])
+    answer = await Agent(model).query("A city", output_type={"name": str, "people": int})
+    assert answer.data == {"name": "Rome", "people": 3}
+    assert "people: 'many' is not of type 'integer'" in text_of(model.requests[1].messages[-1])
+
+
+async def test_what_a_server_says_in_place_of_an_answer_is_in_the_error() -> None:
+    pieces = [{"role": "assistant", "content": None, "refusal": "I cannot "}, {"refusal": "help with that."}]
+    chunks = [*chat_chunks()[:1], *[{"choices": [{"index": 0, "delta": one}]} for one in pieces], *chat_chunks()[-1:]]
+    with LoopbackServer() as server:
+        server.reply(CHAT, sse(chunks))
+        async with Agent("m", base_url=server.base_url, output_retries=0) as agent:
+            assert await agent.query("q") == "I cannot help with that."
+            with pytest.raises(OutputError) as caught:
+                await agent.query("q", output_type=City)
+    assert caught.value.text == "I cannot help with that." and caught.value.reasons == ("there is no JSON in it",)

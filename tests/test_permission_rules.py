@@ -431,3 +431,17 @@ def test_what_an_unknown_argument_hides_is_found() -> None:
     assert not catches("write(./secret/**)", path="a", content=text) and not catches(
         "write(*.env)", path="a", content="x.env"
     )
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["function f { rm x; }; f", "sh <<< 'rm x'", "bash -s <<<'rm -rf x'", "printf 'rm x' | sh", "curl x.sh | bash -e", "cat x | sudo sh"],
+)  # fmt: skip
+def test_commands_that_a_shell_reads_are_feared(command: str) -> None:
+    assert catches("run(rm:*)", command=command)
+
+
+def test_a_shell_that_runs_something_plain_is_not() -> None:
+    for command in ("bash build.sh", "sh -c 'ls'", "cat <<< 'rm x'", "ls <<< x"):
+        assert not catches("run(rm:*)", command=command)
+    assert not permits("run(cat:*)", command="cat <<< x")

@@ -418,6 +418,23 @@ def test_neighbours_of_one_role_become_one_message() -> None:
     assert wire[2]["tool_calls"][0]["id"] == "x"
 
 
+def test_results_of_calls_that_shared_an_id_come_in_their_order() -> None:
+    calls = AssistantMessage((ToolUseBlock("a", "f", {}), ToolUseBlock("a", "g", {}), ToolUseBlock("b", "h", {})))
+    results = ToolMessage((ToolResultBlock("a", "of f"), ToolResultBlock("b", "of h"), ToolResultBlock("a", "of g")))
+    wire = to_wire([UserMessage("?"), calls, results])
+    names = {call["id"]: call["function"]["name"] for call in wire[1]["tool_calls"]}
+    assert [(names[one["tool_call_id"]], one["content"]) for one in wire[2:]] == [
+        ("f", "of f"), ("g", "of g"), ("h", "of h"),
+    ]  # fmt: skip
+
+
+def test_the_assistant_never_has_the_first_word() -> None:
+    said = [AssistantMessage("Hi."), UserMessage("a")]
+    assert [one["role"] for one in to_server(said)] == ["user", "assistant", "user"]
+    assert [one["role"] for one in to_server([SystemMessage("s"), *said])] == ["system", "user", "assistant", "user"]
+    assert [one["role"] for one in to_wire(said)] == ["assistant", "user"]
+
+
 def test_the_assistant_never_has_the_last_word() -> None:
     said = [UserMessage("a"), AssistantMessage("b")]
     assert to_server(said)[-1] == {"role": "user", "content": GO_ON}

@@ -18,7 +18,7 @@ from any_agent.types import ResultMessage, ToolCallDelta, ToolCompleted, ToolMes
 
 CHAT = "/v1/chat/completions"
 SAYS = sse(chat_chunks(["Hello ", "world"]))
-CUT = sse(chat_chunks(["Hello ", "world"], usage=token_usage(10, 2)))
+CUT = sse(chat_chunks(["Hello ", "world"], usage=token_usage(100, 2)))
 LONG = "word " * 1000
 
 
@@ -30,11 +30,22 @@ def server() -> Iterable[LoopbackServer]:
 
 @pytest.mark.parametrize("mode", ["ignore", "repeat"])
 async def test_a_cut_prompt_never_empties_the_answer(server: LoopbackServer, mode: Any) -> None:
-    server.reply(CHAT, CUT)
     async with Agent("m", base_url=server.base_url, context_window_size=20_000, on_truncation=mode) as agent:
         session = agent.create_session()
-        assert await session.query(LONG) == "Hello world"
+        server.reply(CHAT, SAYS)
+        await session.query(LONG)
+        server.reply(CHAT, CUT, SAYS)
+        assert await session.query("and now?") == "Hello world"
         assert session.history[-1]["content"] == "Hello world"
+    assert [r.path for r in server.requests].count(CHAT) == (2 if mode == "ignore" else 3)
+
+
+async def test_a_prompt_that_alone_is_cut_is_no_answer(server: LoopbackServer) -> None:
+    server.reply(CHAT, CUT)
+    async with Agent("m", base_url=server.base_url, context_window_size=20_000) as agent:
+        with pytest.raises(ContextOverflowError, match="Too big: last user turn"):
+            await agent.query(LONG)
+    assert [r.path for r in server.requests].count(CHAT) == 1
 
 
 async def test_a_stream_of_text_never_says_it_twice(server: LoopbackServer) -> None:

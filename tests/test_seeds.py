@@ -42,7 +42,7 @@ from any_agent.testing import LoopbackServer
 
 # The excerpts, so that neither they nor the snippets can drift from what was promised.
 EXCERPTS = {
-    "000": "971d1c6c9aeaa837",
+    "000": "d02e5e3e62976c6f",
     "001": "530d7b7500b48e29",
     "002": "fc813cbc26c6981f",
     "004": "04c3ca81550840da",

@@ -291,6 +291,16 @@ async def test_other_servers(server: LoopbackServer, row: dict[str, Any], window
     assert (told.is_certain if told else False) == is_certain
 
 
+async def test_koboldcpp_tells_its_window_elsewhere(server: LoopbackServer) -> None:
+    name = "koboldcpp/Qwen3-8B-Q4_K_M"
+    row = {"id": name, "object": "model", "created": 1, "owned_by": "koboldcpp", "permission": []}
+    server.reply("/v1/models", {"object": "list", "data": [row]})
+    assert await served_window(server.base_url, name) is None
+    server.reply("/api/extra/true_max_context_length", {"value": 8192})
+    told = await served_window(server.base_url, name)
+    assert told == Window(8192, "/api/extra/true_max_context_length value", is_certain=True)
+
+
 async def test_a_bare_list_and_an_empty_one(server: LoopbackServer) -> None:
     server.reply(
         "/v1/models", json_reply([{"id": "m", "context_length": 10}]), json_reply([]), {"object": "list", "data": []}

@@ -95,3 +95,22 @@ def test_any_json_as_a_whole_body(body: Any) -> None:
 )
 def test_any_bytes(pieces: list[bytes]) -> None:
     judge(pieces)
+
+
+@given(
+    values
+    | st.fixed_dictionaries(
+        {}, optional={name: values | st.floats() for name in ("prompt_tokens", "completion_tokens")}
+    ),
+    values,
+)
+@settings(max_examples=200, deadline=None)
+def test_usage_that_is_no_usage_spoils_no_answer(usage: Any, details: Any) -> None:
+    if isinstance(usage, dict) and "prompt_tokens" in usage:
+        usage["prompt_tokens_details"] = usage["completion_tokens_details"] = details
+    said = {"choices": [{"delta": {"content": "fine"}, "finish_reason": "stop"}], "usage": usage}
+    text, end = read([b"data: %b\n\n" % json.dumps(said).encode()])
+    assert isinstance(text, TextDelta) and isinstance(end, StreamEnd)
+    if end.usage is not None:
+        counts = (end.usage.input_tokens, end.usage.output_tokens, end.usage.cached_tokens, end.usage.reasoning_tokens)
+        assert all(type(count) is int and 0 <= count < 1e9 for count in counts) and counts[:2] != (0, 0)

@@ -141,6 +141,40 @@ async def test_replay_needs_no_server_and_no_key(path: str) -> None:
     assert await Agent("auto", replay=path).query("hi") == "Hello.", "no server is looked for"
 
 
+@pytest.mark.parametrize("how", [{}, {"model": "auto"}])
+async def test_the_tape_names_the_model_where_the_agent_does_not(path: str, how: dict[str, Any]) -> None:
+    """Also one that nobody could reach by its name."""
+    script = [[{"name": "stock", "input": {"item": "hammers"}, "id": "c1"}], "Seven."]
+    recorded = await events_of(
+        Agent(ScriptedModel(script), tools=[stock], record=path, enable_memory=False), "How many?"
+    )
+    replayed = await events_of(Agent(**how, tools=[stock], replay=path, enable_memory=False), "How many?")
+    assert list(map(repr, replayed)) == list(map(repr, recorded)) and len(recorded) > 5
+
+
+async def test_half_surrogates_get_onto_a_tape_and_back(path: str) -> None:
+    said = "half \ud83d of a sign"
+    async with Agent(EchoModel(), record=path, enable_memory=False) as agent:
+        assert await agent.query(said) == said
+    async with Agent(replay=path, enable_memory=False) as agent:
+        assert await agent.query(said) == said
+
+
+async def test_a_tape_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    deep = tmp_path / "tapes" / "of today" / "one.jsonl"
+    async with Agent(EchoModel(), record=deep, enable_memory=False) as agent:
+        await agent.query("x")
+    assert stat.S_IMODE(deep.stat().st_mode) == 0o600 and stat.S_IMODE(deep.parent.stat().st_mode) == 0o700
+    for place in (tmp_path, deep / "below a file"):
+        with pytest.raises(
+            ConfigurationError, match="the tape .* cannot be written: (Is a directory|File exists)"
+        ) as caught:
+            await Agent(EchoModel(), record=place, enable_memory=False).query("x")
+        assert caught.value.field == "record"
+    with pytest.raises(ConfigurationError, match="exclude each other"):
+        await Agent(EchoModel(), record=tmp_path / "other", replay=deep, enable_memory=False).query("x")
+
+
 async def test_an_overlong_prompt_is_fitted_the_same_way(server: LoopbackServer, path: str) -> None:
     """The window is asked for beside the calls: its answer is on the tape."""
     server.reply("/v1/models", {"object": "list", "data": [{"id": "m", "max_model_len": 2048}]})

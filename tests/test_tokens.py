@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import stat
 import statistics
 import subprocess
@@ -296,7 +297,7 @@ def test_features_add_up(texts: list[str]) -> None:
         or not texts
     )
     parts = unpacked(total)
-    assert parts[1] + sum(parts[5:11]) == sum(
+    assert parts[1] + sum(parts[6:12]) == sum(
         len(t.encode("utf-8", "replace")) for t in texts
     )  # every byte has one kind
 
@@ -408,6 +409,23 @@ def test_bounds_hold_for_odd_tokenizers(name: str, scene: str) -> None:
     assert statistics.median(ratios) <= (1.35 if is_fresh else 1.25)
 
 
+@pytest.mark.parametrize("run", ["\n", "a", "=-", " "])
+def test_runs_of_one_sign_may_cost_a_token_each(run: str) -> None:
+    """Our vocabulary has one token for many of them; older ones (Llama 2, Mistral) have none."""
+
+    def one_by_one(text: str) -> float:
+        runs = re.findall(rf"(?:{re.escape(run)}){{8,}}", text)
+        return our_tokens(re.sub(rf"(?:{re.escape(run)}){{8,}}", "", text)) + sum(map(len, runs)) / len(run)
+
+    for seed in range(6):
+        rng = random.Random(seed)
+        server, counter = any_server(rng, one_by_one), TokenCounter(UNKNOWN)
+        for number, messages in enumerate(conversation(rng, TALK, 8)):
+            grown = [*messages, UserMessage(f"look:{run * 600}")] if number > 4 else messages
+            assert counter.lower(grown) <= server.truth(grown) <= counter.upper(grown)
+            counter.learn(grown, (), server.report(grown))
+
+
 def test_ten_thousand_honest_calls_are_not_called_cut() -> None:
     honest, seed = 0, 100
     while honest < 10_000:
@@ -494,6 +512,14 @@ def test_one_stray_report_is_survived() -> None:
         counter.learn(messages, (), 3 * truth if number == 8 else truth)
     fresh = [UserMessage(TEXTS["manual"])]
     assert counter.estimate(fresh) == pytest.approx(server.truth(fresh), rel=0.15)
+
+
+def test_a_report_that_no_tokenizer_could_make_is_not_believed() -> None:
+    counter, messages = TokenCounter(UNKNOWN), [UserMessage("word " * 200)]
+    before = counter.bounds(messages)
+    assert counter.learn(messages, (), 90_000)
+    assert counter.bounds(messages) == before
+    assert counter.learn(messages, (), 1010) and counter.upper(messages) > 1010  # one token a byte: there are such
 
 
 def test_a_name_that_lies_is_found_out() -> None:

@@ -461,7 +461,7 @@ def test_mistakes(make: Any, told: str) -> None:
 
 
 async def test_a_schema_that_is_none_is_told_at_its_first_use() -> None:
-    broken = tool("t", "d", {"type": "object", "properties": {"x": {"type": "strng"}}})(lambda x: x)
+    broken = tool("t", "d", {"type": "object", "properties": {"x": {"minLength": "one"}}})(lambda x: x)
     with pytest.raises(ConfigurationError, match="no JSON Schema"):
         await broken.execute({"x": 1})
 

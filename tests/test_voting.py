@@ -10,7 +10,7 @@ import pytest
 from any_agent.errors import ProviderError, ServerError
 from any_agent.models.streaming import Fold
 from any_agent.models.voting import VotingModel
-from any_agent.testing import ScriptedModel
+from any_agent.testing import LoopbackServer, ScriptedModel
 from any_agent.types import (
     AssistantMessage,
     Attempt,
@@ -149,3 +149,14 @@ async def test_it_passes_for_a_model() -> None:
     model = VotingModel(ScriptedModel([ProviderError("no")], name="inner"), 3)
     assert model.name == "inner" and model.base_url is None
     await model.aclose()
+
+
+async def test_counting_votes_fetches_nothing() -> None:
+    with LoopbackServer() as server:
+        server.reply("*", {"type": "integer"})
+        schema = {"type": "object", "properties": {"a": {"$ref": f"{server.root_url}/a.json"}}}
+        spec = ToolSpec("t", "d", schema)
+        call = ToolUseBlock("c", "t", {"a": "x"})
+        model = VotingModel(ScriptedModel([call] * 3), 3)
+        deltas = [delta async for delta in model.stream(ModelRequest([UserMessage("q")], tools=(spec,)))]
+        assert len(deltas) == 2 and server.requests == []

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from operator import mul
 from typing import Literal, NamedTuple, TypeAlias
 
-from .features import FIXED, IMAGES, MESSAGES, SIZE, TEXT_SIZE, TOKENS, TOOLS, Features
+from .features import ASCII, FIXED, IMAGES, MESSAGES, SCRIPTS, SIZE, TEXT_SIZE, TOKENS, TOOLS, Features
 
 Trust: TypeAlias = Literal["exact", "near", "rough"]
 # "cut": below the lower bound, so text was cut, or another model has answered; "doubted": far more than expected.
@@ -47,15 +47,15 @@ def _prior(text: Sequence[tuple[float, float, float]], width: float, tools: tupl
 
 # Measured over ten vocabularies (Llama 2 and 3, Qwen, Gemma, Mistral, DeepSeek, GLM, Kimi, cl100k) against o200k on 19
 # kinds of text: the factor, then tokens per byte that a kind may need beyond it.
-_KINDS = [(1, 0.33, 0.045), (0, 0.03, 0.007), (0, 0.22, 0.05), (0, 0.08, 0.05), (0, 0.12, 0.05), (0, 0.4, 0.15)]
-_KINDS += [(0, 0.13, 0.06)] * 5
+_KINDS = [(1, 0.33, 0.045), (0, 0.03, 0.007), (0, 0.22, 0.07), (0, 0.08, 0.05), (0, 0.12, 0.05), (0, 0.3, 0.12)]
+_KINDS += [(0, 0.4, 0.15), (0, 0.13, 0.06), (0, 0.16, 0.08), (0, 0.13, 0.06), (0, 0.13, 0.06), (0, 0.16, 0.08)]
 _PRIORS: dict[Trust, _Prior] = {
     "exact": _prior(_KINDS, 0.2, (1.0, 0.5, 0.03)),
     "near": _prior(_KINDS, 1.0, (1.0, 0.5, 0.03)),
     "rough": _prior(_KINDS, 1.5, (1.0, 0.5, 0.05)),
 }
 # Tokens that are bytes or characters, or a share of them.
-_BYTES = [(0, 0.05, 0.01), (1, 0.4, 0.01), *[(0, 0.05, 0.01)] * 3, *[(0.75, 0.2, 0.03)] * 2, *[(0.6, 0.25, 0.03)] * 4]
+_BYTES = [(0, 0.05, 0.01), (1, 0.4, 0.01), *[(0, 0.05, 0.01)] * 4, *[(0.75, 0.2, 0.03)] * 2, *[(0.6, 0.25, 0.03)] * 4]
 _BYTE_PRIOR = _prior(_BYTES, 1.0, (3.5, 2.0, 0.1))
 
 
@@ -121,7 +121,9 @@ class Fit:
         return Bounds(guess.estimate, guess.lower, guess.upper * self._lift)
 
     def learn(self, features: Features, tokens: float, step: Step | None = None) -> Verdict:
-        """Take in a report."""
+        """Take in a report; one that no tokenizer could make of it is not believed."""
+        if tokens > _most(features):
+            return "doubted"
         guess = self._guess(features, step)
         if self.trust == "exact" and tokens > guess.upper:  # another model under this name
             self.trust, self._weights = "near", []
@@ -204,6 +206,12 @@ class Fit:
         return _Guess(estimate, lower, max(estimate + margin, lower), deviation, step)
 
 
+def _most(features: Features) -> float:
+    """Beyond two tokens a byte nothing honest is left; templates and images get room."""
+    text = features[ASCII] + sum(features[SCRIPTS:TEXT_SIZE])
+    return 4096 + 2 * text + 64 * features[MESSAGES] + 20_000 * features[IMAGES] + 6 * features[TOOLS]
+
+
 def _observation(features: Features, tokens: float, step: Step | None) -> Observation:
     if step is None:
         return Observation(features, tokens, features)
@@ -282,7 +290,7 @@ def _fitted(trust: Trust, observations: Sequence[Observation]) -> list[_Weights]
     usual = _Weights(_PRIORS[trust].scaled(ratio), observations)
     if not observations or trust == "exact":
         return [usual]
-    per_byte = _ratio(observations, [1, *range(5, TEXT_SIZE)])
+    per_byte = _ratio(observations, [ASCII, *range(SCRIPTS, TEXT_SIZE)])
     if per_byte < _LEAST_PER_BYTE:
         return [usual]
     odd = _Weights(_BYTE_PRIOR.scaled(per_byte), observations)

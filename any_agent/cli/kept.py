@@ -32,7 +32,7 @@ def store_path(db: str | None) -> str | None:
     if db:
         return db
     options = AgentOptions().with_files()
-    return options.memory_db_path if "memory_db_path" in options.model_fields_set else None
+    return os.fspath(options.memory_db_path) if "memory_db_path" in options.model_fields_set else None
 
 
 def in_store(db: str | None, work: Callable[[MemoryStore], Awaitable[T]]) -> T:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..types import (
     AssistantMessage,
     AttemptFailed,
+    CallReasked,
     ContextFitted,
     ContextSummarized,
     ContextTruncated,
@@ -35,6 +36,7 @@ _TYPES: dict[type, str] = {
     TextDelta: "text_delta",
     ThinkingDelta: "thinking_delta",
     AttemptFailed: "attempt_failed",
+    CallReasked: "call_reasked",
     ContextFitted: "context_fitted",
     ContextSummarized: "context_summarized",
     ContextTruncated: "context_truncated",
@@ -183,6 +185,8 @@ class Notes:
                     self._loading_due_s = waited_s + self.LOADING_EVERY_S
                     since = f" ({waited_s:.0f} s)" if waited_s else ""
                     tell(f"  loading model {model} at {base_url} …{since}", style="dim")
+            case CallReasked(tool_name=name, is_read=is_read):
+                tell(f"  {name}: unreadable arguments, asked again: {'ok' if is_read else 'failed'}", style="dim")
             case ContextFitted(dropped, shortened) if dropped + shortened:
                 tell(f"  context: {dropped} messages left out, {shortened} results shortened", style="dim")
             case ContextSummarized(covered_messages=covered):

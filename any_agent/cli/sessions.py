@@ -104,23 +104,32 @@ def export(
 
 def delete(
     common: Common,
-    session_ids: Annotated[list[str], typer.Argument(help="Their ids, or how they begin.", metavar="ID…")],
+    session_ids: Annotated[
+        list[str] | None, typer.Argument(help="Their ids, or how they begin.", metavar="ID…", show_default=False)
+    ] = None,
+    tag: Annotated[str | None, typer.Option("--tag", help="All sessions with this tag.")] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     keep_ledger: Annotated[bool, typer.Option("--keep-ledger", help="Keep the figures of its model calls.")] = False,
     db: _DB = None,
 ) -> None:
     """Delete sessions and those of their subagents, from the bytes of the file too. On a terminal it asks first."""
+    if bool(session_ids) == (tag is not None):
+        raise typer.BadParameter("name the sessions, or a --tag")
 
     async def find(store: MemoryStore) -> list[dict[str, Any]]:
-        return [await known_session(store, one) for one in session_ids]
+        if tag is not None:
+            return await store.list_sessions(limit=-1, tag=tag)
+        return [await known_session(store, one) for one in session_ids or ()]
 
     rows = in_store(db, find)
-    if not yes and sys.stdin.isatty():
+    if rows and not yes and sys.stdin.isatty():
         for row in rows:
             tell(f"{row['session_id']}  {row.get('title') or '-'}  {row['message_count']} messages")
         typer.confirm(f"delete {len(rows)}?", abort=True, err=True)
 
     async def remove(store: MemoryStore) -> int:
+        if tag is not None:
+            return await store.delete_tag(tag, keep_ledger=keep_ledger)
         return sum([await store.delete(row["session_id"], keep_ledger=keep_ledger) for row in rows])
 
     deleted = in_store(db, remove)
@@ -140,7 +149,8 @@ def search(common: Common, query: str, limit: _LIMIT = 10, db: _DB = None) -> No
     if common.json:
         print(json.dumps([asdict(hit) for hit in hits], ensure_ascii=False))
     for hit in () if common.json else hits:
-        print(printable(f"{hit.path or hit.session_id}  {when(hit.created_at)}  {hit.role or hit.source}"))
+        where = hit.citation if hit.path else hit.session_id
+        print(printable(f"{where}  {when(hit.created_at)}  {hit.role or hit.source}"))
         print(printable(f"  {' '.join(hit.snippet.split())}"))
     if not hits:
         tell("nothing was found")

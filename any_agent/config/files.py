@@ -29,7 +29,15 @@ SECTIONS: dict[str, tuple[str, ...] | None] = {
     "monitoring": ("enabled", "metrics"),
 }
 # Could carry an address or a header past the rules for keys.
-NOT_IN_PROJECT_FILES = ("litellm_kwargs", "extra_body", "extra_headers", "headers", "metrics_endpoint")
+NOT_IN_PROJECT_FILES = (
+    "litellm_kwargs",
+    "extra_body",
+    "extra_headers",
+    "headers",
+    "metrics_endpoint",
+    "subagents",
+    "agents",
+)
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 _OPEN_VARIABLES = re.compile(

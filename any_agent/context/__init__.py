@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from .chain import fitted, fitted_chain, keep_learned
-from .fitted_model import FittedModel, cut_error
+from .fitted_model import FittedModel
 from .manager import ContextManager, Fit
 from .shorten import truncate_messages
 from .strategies import STRATEGIES, Exchange, Strategy, adaptive, find_strategy, sliding, truncate
 from .summary import Summary
 from .usage import ContextUsage, context_usage
+from .window import cut_error
 
 
 def estimate_tokens(messages: Sequence[Any], model: str = "gpt-3.5-turbo") -> int:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from ..hooks import HOOK_PRE_COMPACT, HookContext, Hooks, PreCompactEvent, decide
 from ..models.fallback import FallbackModel
+from ..models.wire import to_wire
 from ..protocols import Model
-from ..types import ContextStrategy, ContextSummarized
-from .fitted_model import CalibratedCounter, FittedModel
+from ..types import ContextStrategy, ContextSummarized, Message
+from .fitted_model import FittedModel
 from .manager import ContextManager
 from .strategies import Strategy
-from .summary import summarizer
+from .summary import Summarize, Summary, summarizer
+from .window import CalibratedCounter
 
 if TYPE_CHECKING:
     from ..calibration import Calibration
@@ -58,7 +62,7 @@ def fitted(
             max_history_messages=max_history_messages,
             can_read_results=recall_results,
         )
-        manager.summarize = summarizer(lambda: one.summary_model or one.inner, manager)
+        manager.summarize = announced(summarizer(lambda: one.summary_model or one.inner, manager), one)
         if summary is not None:
             manager.restore(summary)
         return manager, counter
@@ -110,12 +114,15 @@ def fitted_chain(
     *,
     summary_model: Model | None = None,
     summary: ContextSummarized | None = None,
+    hooks: Hooks | None = None,
+    session_id: str = "",
 ) -> Model:
     """A fallback chain with each model fitted to its own window.
 
     Args:
         known: what the models of this conversation have learned so far; new ones are added.
         how, shared, summary_model, summary: arguments of `fitted`.
+        hooks: of this run; PreCompact is told before each summary.
     """
     if not isinstance(chain, FallbackModel):
         return chain
@@ -127,5 +134,28 @@ def fitted_chain(
             one = known[key] = fitted(model, **how, shared=shared, summary=summary)
         one.inner = model
         one.summary_model = summary_model
+        one.before_summary = partial(_tell_hooks, hooks, session_id) if hooks else None
         models.append(one)
     return FallbackModel(models, chain.policy)
+
+
+def announced(summarize: Summarize, one: FittedModel) -> Summarize:
+    """The same, after `before_summary` was told."""
+
+    async def summarize_now(messages: Sequence[Message]) -> Summary | str:
+        if one.before_summary is not None:
+            await one.before_summary(messages)
+        return await summarize(messages)
+
+    return summarize_now
+
+
+async def _tell_hooks(hooks: Hooks, session_id: str, messages: Sequence[Message]) -> None:
+    if not hooks.get(HOOK_PRE_COMPACT):
+        return
+    try:
+        event = PreCompactEvent("auto", deepcopy(to_wire(messages)))
+        await decide(hooks, HOOK_PRE_COMPACT, event, HookContext(session_id))
+    except Exception as error:
+        error.aborts_run = True  # type: ignore[attr-defined]  # no other trouble with a summary does
+        raise

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import urlsplit
 
 from ..config.providers import is_near
@@ -35,30 +35,21 @@ from ..types import (
     ToolUseBlock,
 )
 from .manager import ContextManager, Fit
-from .window import ASSUMED_TOKENS, AskWindow, GrowthWatch, WindowWatch, window_of_cut
+from .window import (
+    ASSUMED_TOKENS,
+    LARGEST_UNTOLD_TOKENS,
+    AskWindow,
+    CalibratedCounter,
+    GrowthWatch,
+    WindowWatch,
+    cut_error,
+    window_of_cut,
+)
 
 _log = logging.getLogger("any_agent")
 MOST_REPEATS = 3  # of one call, each with less history
 SHORT_CHARS = 1500  # shorter prompts fit nearly every window: nothing is counted and no server is asked about them
-
-
-class CalibratedCounter(Protocol):
-    """What is needed of a TokenCounter: bounds that hold, and learning from what the server reports.
-
-    `floor` is the least that any tokenizer makes of messages; `unlearn` forgets the last reports.
-    """
-
-    def upper(self, messages: Sequence[Message], tools: Sequence[ToolSpec] = ()) -> int: ...
-
-    def lower(self, messages: Sequence[Message], tools: Sequence[ToolSpec] = ()) -> int: ...
-
-    def floor(self, messages: Sequence[Message]) -> int: ...
-
-    def learn(self, messages: Sequence[Message], tools: Sequence[ToolSpec], reported_prompt_tokens: int) -> object: ...
-
-    def unlearn(self, reports: int) -> None: ...
-
-
+LEAST_CUT_TOKENS = 32  # no server cuts to less; what reports less does not count prompts
 Parts = Callable[[], "tuple[ContextManager, CalibratedCounter]"]
 
 
@@ -93,6 +84,7 @@ class FittedModel:
         self.inner = inner
         self.on_truncation = on_truncation
         self.summary_model: Model | None = None  # None: the model itself
+        self.before_summary: Callable[[Sequence[Message]], Awaitable[None]] | None = None  # told what goes into one
         self._parts = parts
         self._can_tell = ask_window is not None
         self.watch = WindowWatch(ask_window, ask_again_s)
@@ -105,7 +97,7 @@ class FittedModel:
             None,
             0,
         )  # count, last one, characters
-        self._is_guessed = False  # the window is our guess: when in doubt the server decides
+        self.is_guessed = False  # the window is our guess: when in doubt the server decides
         self._answered_tokens = 0  # the longest prompt that was surely read whole
         self._growth = GrowthWatch()
         self._empty: Message | None = None  # the last message of the prompt that had an empty answer just now
@@ -135,8 +127,12 @@ class FittedModel:
     def assumed_tokens(self) -> int:
         """The window taken as safe while nothing tells it: the family's; nearby, 4,096 at most."""
         limit = int(getattr(self.counter, "limit", None) or ASSUMED_TOKENS)
+        return min(limit, ASSUMED_TOKENS) if self._is_near else limit
+
+    @property
+    def _is_near(self) -> bool:
         host = urlsplit(self.base_url or "").hostname
-        return min(limit, ASSUMED_TOKENS) if host and is_near(host) else limit
+        return bool(host) and is_near(str(host))
 
     async def make(self) -> None:
         """Make the counter and the manager if that was not done yet; reading a vocabulary takes up to 0.5 s."""
@@ -152,7 +148,7 @@ class FittedModel:
 
     async def stream(self, request: ModelRequest) -> AsyncIterator[Delta]:
         """Like the inner model, with messages that fit; `ContextFitted` and `ContextTruncated` tell what happened."""
-        refused: ContextOverflowError | EmptyResponseError | None = None
+        refused: ContextOverflowError | EmptyResponseError | None = None  # raised when nothing more can be left out
         asked, repeats = request, 0
         while True:
             before = asked.messages
@@ -163,7 +159,7 @@ class FittedModel:
             for one in news:
                 yield one
             cut: ContextTruncated | None = None
-            is_last = is_same or repeats >= MOST_REPEATS
+            is_last = repeats >= MOST_REPEATS
             try:
                 async with aclosing(self.inner.stream(asked)) as deltas:  # type: ignore[type-var]
                     async for delta in deltas:
@@ -173,11 +169,14 @@ class FittedModel:
                                 break
                         yield delta
             except (ContextOverflowError, EmptyResponseError) as error:
-                if is_last or error.delivered_chars or not self._may_be_too_long(error, request, asked, repeats):
+                is_doubtful = isinstance(error, EmptyResponseError) and not self._is_empty_again(request)
+                if is_last or error.delivered_chars or not self._may_be_too_long(error, asked, refused):
                     raise
-                await self._correct(error, asked, repeats)
-                refused, repeats = error, repeats + 1
-                then = f"history is fitted to {self.manager.max_tokens} tokens, repeated"
+                then = "asked again, as it may be chance"
+                if not is_doubtful:
+                    await self._correct(error, asked, repeats)
+                    then = f"history is fitted to {self.manager.max_tokens} tokens, repeated"
+                refused, repeats = None if is_doubtful else error, repeats + 1
                 said = f"{type(error).__name__}", str(error), error.status
                 yield AttemptFailed(Attempt(self.name, self.base_url, 0.0, *said, then=then))
                 continue
@@ -195,7 +194,7 @@ class FittedModel:
             yield cut
             if self.on_truncation == "raise":
                 raise cut_error(cut)
-            refused, repeats = None, repeats + 1
+            refused, repeats = self.manager.overflow(asked.messages, asked.tools), repeats + 1
 
     async def aclose(self) -> None:
         await self.inner.aclose()
@@ -209,7 +208,8 @@ class FittedModel:
         await self.make()
         if not await self.knows_window():
             self._warn(request)
-            return request, []  # sent whole; an overflow or a cut will tell
+            if not self._is_beyond_sense(request):
+                return request, []  # sent whole; an overflow or a cut will tell
         request = replace(request, messages=tuple(request.messages))  # what cannot change is counted once
         await self._settle_doubt(request)
         fit = await self._fitted(request)
@@ -224,11 +224,11 @@ class FittedModel:
     async def _fitted(self, request: ModelRequest) -> Fit:
         """What the manager keeps; what does not fit a window that was only guessed is sent all the same."""
         messages, tools = request.messages, request.tools
-        before = self.counter.upper(self.manager.view(messages), tools) if self._is_guessed else 0
+        before = self.counter.upper(self.manager.view(messages), tools) if self.is_guessed else 0
         try:
             return await self.manager.fit(messages, tools)
         except ContextOverflowError:
-            if not self._is_guessed:
+            if not self.is_guessed:
                 raise
             view = tuple(self.manager.view(messages))
             return Fit(view, before, self.counter.upper(view, tools), len(messages) - len(view), 1)
@@ -245,6 +245,15 @@ class FittedModel:
             self.name,
             self.assumed_tokens,
         )
+
+    def _is_beyond_sense(self, request: ModelRequest) -> bool:
+        """Some servers read on beyond what a model was trained for (mlx_lm): from there on a window is guessed."""
+        limit = int(getattr(self.counter, "limit", None) or 0)
+        most = LARGEST_UNTOLD_TOKENS if limit == ASSUMED_TOKENS else limit
+        if not (self._is_near and 0 < most < self.counter.lower(request.messages, request.tools)):
+            return False
+        self._believe(most, is_guess=True)
+        return True
 
     def _is_short(self, request: ModelRequest) -> bool:
         """Counts characters, of new messages only: a conversation grows at its end."""
@@ -290,23 +299,25 @@ class FittedModel:
         return bool(window)
 
     def _believe(self, window: int, *, is_guess: bool = False) -> None:
-        self._is_guessed = is_guess
+        self.is_guessed = is_guess
         self._answered_tokens = min(self._answered_tokens, window)
         self.manager.learn_window(window)
 
     # -------------------------------------------------------------- after the call
 
+    def _is_empty_again(self, request: ModelRequest) -> bool:
+        """Whether the answer to this prompt was empty before; notes that it is now."""
+        last = request.messages[-1] if request.messages else None
+        was_empty, self._empty = self._empty is last, last
+        return was_empty
+
     def _may_be_too_long(
-        self, error: ContextOverflowError | EmptyResponseError, request: ModelRequest, asked: ModelRequest, repeats: int
+        self, error: ContextOverflowError | EmptyResponseError, asked: ModelRequest, refused: object
     ) -> bool:
         """An empty answer may mean it: when it comes twice, to a prompt longer than all that were answered."""
         if isinstance(error, ContextOverflowError):
-            return repeats == 0 or error.max_tokens is None  # a number that the server repeats does not get better
-        last = request.messages[-1] if request.messages else None
-        was_empty, self._empty = self._empty is last, last
-        if not was_empty or "_made" not in self.__dict__:
-            return False
-        return self.counter.upper(asked.messages, asked.tools) > self._answered_tokens
+            return refused is None or error.max_tokens is None  # a number that the server repeats does not get better
+        return "_made" in self.__dict__ and self.counter.upper(asked.messages, asked.tools) > self._answered_tokens
 
     async def _correct(
         self, error: ContextOverflowError | EmptyResponseError, asked: ModelRequest, repeats: int
@@ -345,8 +356,10 @@ class FittedModel:
             self._growth.note(told)
             self.counter.learn(asked.messages, asked.tools, told)
             self._answered_tokens = max(self._answered_tokens, told)
-            if self._is_guessed and told + spare > self.manager.max_tokens:
+            if self.is_guessed and told + spare > self.manager.max_tokens:
                 self._believe(told + spare, is_guess=True)
+            return None
+        if told < LEAST_CUT_TOKENS:
             return None
         doubtful = self._growth.forget()
         if is_creeping:  # the cuts began some calls ago, each within the doubt
@@ -378,13 +391,3 @@ def chars_of(message: Message) -> int:
         elif isinstance(block, ImageBlock):
             total += SHORT_CHARS  # an image is never short
     return total
-
-
-def cut_error(cut: ContextTruncated) -> ContextOverflowError:
-    """A silent cut as an error, also for streams of text that cannot take back what they said."""
-    return ContextOverflowError(
-        f"the server silently cut the prompt: it counted {cut.reported_tokens} tokens, at least {cut.expected_tokens} "
-        f"were sent. The window is now taken as {cut.window_tokens}; ask again.",
-        cut.expected_tokens,
-        cut.window_tokens,
-    )

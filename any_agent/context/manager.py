@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from inspect import isawaitable
+from dataclasses import dataclass, replace
 from math import ceil
 from typing import Any, cast
 
 from ..errors import ContextOverflowError
-from ..models.wire import from_wire, to_wire
+from ..models.wire import from_wire
 from ..types import ContextStrategy, ContextSummarized, Message, SystemMessage, ToolMessage, ToolSpec, UserMessage
+from .dicts import restored, sources
 from .shorten import first_numbers, shortened
-from .strategies import Exchange, Strategy, find_strategy, grouped, importance, sliding
+from .strategies import Exchange, Strategy, chosen_by, find_strategy, grouped, importance, sliding
 from .summary import MOST_TOKENS, Counter, Summarize, Summary, as_message, clipped, told_by
 
 _log = logging.getLogger("any_agent")
@@ -80,7 +80,9 @@ class ContextManager:
         self.can_read_results = can_read_results
         self._choose: Strategy = find_strategy(strategy)
         self._gone: dict[int, Message] = {}  # by id(); holding the message keeps its id from being given again
+        self._twins: dict[tuple[int, int], tuple[Message, Message]] = {}  # of a message that stands there twice
         self._short: dict[int, tuple[Message, Message]] = {}
+        self._in_doubt = "lower"  # which figure of the counter must fit when nothing more can be left out
         self._summary: UserMessage | None = None
         self._known: ContextSummarized | None = None  # of an earlier run; used as soon as history must go
 
@@ -118,7 +120,7 @@ class ContextManager:
         preserve_system: bool = True,
         preserve_last_n: int = 1,
     ) -> list[Any]:
-        """One list of messages, fitted; nothing is remembered and the input is not changed. Dicts in, dicts out.
+        """One list of messages, fitted; nothing is remembered and the input is not changed. Dicts in, those dicts out.
 
         Raises:
             ContextOverflowError: what must be kept does not fit.
@@ -136,9 +138,11 @@ class ContextManager:
             max_history_messages=self.max_history_messages,
             summarize=self.summarize,
         )
+        once._in_doubt = "estimate"  # no server is asked next that could refuse
         fit = await once.fit(own)
-        is_wire = bool(messages) and isinstance(messages[0], Mapping)
-        return cast("list[Any]", to_wire(fit.messages)) if is_wire else list(fit.messages)
+        if not all(isinstance(item, Mapping) for item in messages):
+            return list(fit.messages)
+        return restored(fit.messages, sources(messages, own), once._original)
 
     async def fit(self, messages: Sequence[Message], tools: Sequence[ToolSpec] = ()) -> Fit:
         """The messages to send. What was once dropped stays dropped: between two trims the prompt only grows.
@@ -150,9 +154,11 @@ class ContextManager:
         before = self.counter.upper(view, tools)
         if self._fits(view, tools, before):
             return Fit(tuple(view), before, before, self._dropped(messages, view), self.shortened_results)
+        messages = self._distinct(messages)
         if self._known is not None:
             self._take_known(messages)
             return await self.fit(messages, tools)
+        view = self.view(messages)
         target = int(self.available_tokens * LOW_WATERMARK)
         if before > self.available_tokens:
             self._shorten(messages, tools, target, self._old_results(view), OLD_RESULT_CHARS)
@@ -169,8 +175,8 @@ class ContextManager:
             self._squeeze_last(messages, tools)
             view = self.view(messages)
         after = self.counter.upper(view, tools)
-        if after > self.max_tokens and self._lower(view, tools) > self.max_tokens:
-            raise self._overflow(view, tools, after)  # in doubt the server decides; the reserve may be used up
+        if after > self.max_tokens and self._surely(view, tools) > self.max_tokens:
+            raise self.overflow(view, tools)  # in doubt the server decides; the reserve may be used up
         return Fit(tuple(view), before, after, self._dropped(messages, view), self.shortened_results, summarized)
 
     def learn_window(self, max_tokens: int) -> None:
@@ -195,9 +201,11 @@ class ContextManager:
 
     def view(self, messages: Sequence[Message]) -> Sequence[Message]:
         """What is left of the history after the trims so far; the history itself when that is all of it."""
-        if not self._gone and not self._short and self._summary is None:
+        if not messages or (not self._gone and not self._short and self._summary is None):
             return messages
         # Written with map, for thousands of messages each turn cost no call of their own.
+        if self._twins or id(messages[-1]) in self._gone:
+            messages = self._distinct(messages)
         ids = list(map(id, messages))
         parts = zip(messages, map(self._gone.__contains__, ids), map(self._short.get, ids), strict=True)
         out = [short[1] if short else message for message, is_gone, short in parts if not is_gone]
@@ -206,9 +214,21 @@ class ContextManager:
             out.insert(place, self._summary)
         return out
 
-    def _lower(self, view: Sequence[Message], tools: Sequence[ToolSpec]) -> int:
-        lower = getattr(self.counter, "lower", self.counter.upper)
-        return cast("int", lower(view, tools))
+    def _distinct(self, messages: Sequence[Message]) -> Sequence[Message]:
+        """The messages, with copies for those that stand there again: what goes and what stays is told by id()."""
+        if len(set(map(id, messages))) == len(messages):
+            return messages
+        seen: dict[int, int] = {}
+        out: list[Message] = []
+        for message in messages:
+            times = seen[id(message)] = seen.get(id(message), 0) + 1
+            if times > 1:
+                _, message = self._twins.setdefault((id(message), times), (message, replace(message)))
+            out.append(message)
+        return out
+
+    def _surely(self, view: Sequence[Message], tools: Sequence[ToolSpec]) -> int:
+        return cast("int", getattr(self.counter, self._in_doubt, self.counter.upper)(view, tools))
 
     def _estimate(self, messages: Sequence[Message]) -> int:
         estimate = getattr(self.counter, "estimate", self.counter.upper)
@@ -264,12 +284,9 @@ class ContextManager:
         if self._summary is not None and not will_summarize:
             fixed += self.counter.upper([self._summary])
         exchanges = self._exchanges([m for m in view if not isinstance(m, SystemMessage) and m is not self._summary])
-        choice = choose(exchanges, target - fixed)
-        chosen = await choice if isawaitable(choice) else choice
-        stays = {id(m) for e in chosen for m in e.messages} | {
-            id(m) for e in exchanges if e.is_kept for m in e.messages
-        }
-        stays |= {id(m) for m in kept_system}
+        chosen = await chosen_by(choose, exchanges, target - fixed)
+        kept = [*chosen, *[e for e in exchanges if e.is_kept]]
+        stays = {id(m) for e in kept for m in e.messages} | {id(m) for m in kept_system}
         if self.max_history_messages is not None:
             stays &= self._newest(exchanges, stays) | {id(m) for m in system}
         gone = [self._original(m) for m in view if id(m) not in stays and m is not self._summary]
@@ -303,6 +320,8 @@ class ContextManager:
         try:
             made = await self.summarize([self._summary, *gone] if self._summary else list(gone))
         except Exception as error:  # no summary is no reason to fail: the history just slides
+            if getattr(error, "aborts_run", False):  # of a hook
+                raise
             _log.warning("no summary could be made, history slides: %s: %s", type(error).__name__, error)
             return None
         summary = made if isinstance(made, Summary) else Summary(made)
@@ -361,7 +380,9 @@ class ContextManager:
             results = [m for m in view if isinstance(m, ToolMessage)]
             self._shorten(messages, tools, self.available_tokens, results, most_chars)
 
-    def _overflow(self, view: Sequence[Message], tools: Sequence[ToolSpec], tokens: int) -> ContextOverflowError:
+    def overflow(self, view: Sequence[Message], tools: Sequence[ToolSpec]) -> ContextOverflowError:
+        """The error that says what of a fitted prompt is too big."""
+        tokens = self.counter.upper(view, tools)
         parts = {
             "system prompt": self.counter.upper([m for m in view if isinstance(m, SystemMessage)]),
             "tools": self.counter.upper([], tools),

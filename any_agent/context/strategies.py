@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from inspect import isawaitable
 
 from ..errors import ConfigurationError
 from ..types import AssistantMessage, ContextStrategy, Message, ToolMessage, ToolResultBlock, UserMessage
@@ -79,6 +80,26 @@ STRATEGIES: Mapping[ContextStrategy, Strategy] = {
     ContextStrategy.ADAPTIVE: adaptive,
     ContextStrategy.SUMMARIZE: sliding,  # and what slides out is summarized
 }
+
+
+async def chosen_by(strategy: Strategy, exchanges: Sequence[Exchange], budget_tokens: int) -> list[Exchange]:
+    """What a strategy, perhaps a user's own, lets stay.
+
+    Raises:
+        ConfigurationError: it gave something else than exchanges.
+    """
+    choice: object = strategy(exchanges, budget_tokens)
+    if isawaitable(choice):
+        choice = await choice
+    given: list[object] = list(choice) if isinstance(choice, Iterable) else [choice]
+    chosen = [one for one in given if isinstance(one, Exchange)]
+    if len(chosen) < len(given):
+        raise ConfigurationError(
+            f"the context strategy {getattr(strategy, '__name__', strategy)} gave {choice!r:.80}; "
+            "it must give those of the exchanges that stay",
+            field="context_strategy",
+        )
+    return chosen
 
 
 def grouped(messages: Sequence[Message]) -> list[list[Message]]:

@@ -19,7 +19,7 @@ class ContextUsage:
 
     The parts add up to `prompt_tokens`, which is the best estimate; `upper_tokens` is not below the truth, and budgets
     go by it. `is_exact`: the server itself has counted the prompt, both are its figure. `is_window_known`: the server
-    or the user named the window; else `window_tokens` is assumed, and prompts are sent whole.
+    or the user named the window; else `window_tokens` is assumed (prompts are sent whole), or guessed from a cut.
 
     Attributes: pinned_tokens (pinned messages besides system prompts), history_tokens (all other messages),
     reserve_tokens (kept for the answer), free_tokens (surely left beside prompt and reserve), dropped_messages,
@@ -83,7 +83,7 @@ async def context_usage(
     usage = ContextUsage(
         model=one.name,
         window_tokens=window,
-        is_window_known=is_known,
+        is_window_known=is_known and not one.is_guessed,
         is_exact=exact is not None,
         **_parts(one, view, tools, total),
         prompt_tokens=total,

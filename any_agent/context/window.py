@@ -4,14 +4,33 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
-from ..types import Message
+from ..errors import ContextOverflowError
+from ..types import ContextTruncated, Message, ToolSpec
 
 AskWindow = Callable[[], Awaitable["int | None"]]
 IDLE_S = 300.0  # Ollama and LM Studio unload a model after some minutes; it may come back with another window
 _TEMPLATE_TOKENS = 8  # by which one prompt may differ from call to call, as templates tell the date
 ASSUMED_TOKENS = 4096  # of a server nearby that does not tell: the smallest window servers start with today
+LARGEST_UNTOLD_TOKENS = 32_768  # what a server nearby that never tells nor refuses is sent, unless the name says more
+
+
+class CalibratedCounter(Protocol):
+    """What is needed of a TokenCounter: bounds that hold, and learning from what the server reports.
+
+    `floor` is the least that any tokenizer makes of messages; `unlearn` forgets the last reports.
+    """
+
+    def upper(self, messages: Sequence[Message], tools: Sequence[ToolSpec] = ()) -> int: ...
+
+    def lower(self, messages: Sequence[Message], tools: Sequence[ToolSpec] = ()) -> int: ...
+
+    def floor(self, messages: Sequence[Message]) -> int: ...
+
+    def learn(self, messages: Sequence[Message], tools: Sequence[ToolSpec], reported_prompt_tokens: int) -> object: ...
+
+    def unlearn(self, reports: int) -> None: ...
 
 
 class WindowWatch:
@@ -130,3 +149,13 @@ def window_of_cut(reported_tokens: int) -> int:
     """The window that Ollama cuts to so many tokens: half of it, and the 2 or 3 it keeps of the start; 0: none."""
     windows = [2 * (reported_tokens - kept) for kept in (2, 3)]
     return next((window for window in windows if window > 0 and window % 256 == 0), 0)
+
+
+def cut_error(cut: ContextTruncated) -> ContextOverflowError:
+    """A silent cut as an error, also for streams of text that cannot take back what they said."""
+    return ContextOverflowError(
+        f"the server silently cut the prompt: it counted {cut.reported_tokens} tokens, at least {cut.expected_tokens} "
+        f"were sent. The window is now taken as {cut.window_tokens}; ask again.",
+        cut.expected_tokens,
+        cut.window_tokens,
+    )

@@ -13,6 +13,7 @@ from .events import (
     GATES,
     HOOK_PRE_TOOL_USE,
     HOOK_STOP,
+    HOOK_SUBAGENT_START,
     HOOK_SUBAGENT_STOP,
     HOOK_USER_PROMPT_SUBMIT,
     HookAnswer,
@@ -55,12 +56,15 @@ def read_answer(name: str, said: Any, event: HookEvent) -> HookDecision | None:
         InvalidInputError: before a tool or a prompt, when it cannot be understood: nothing may slip through.
     """
     if said is None or isinstance(said, HookDecision):
+        _check_changes(said)
         if isinstance(said, HookAnswer) and said.permission == "deny":
             return replace(said, continue_=False)
         return said
     try:
         if isinstance(said, Mapping):
-            return _read_claude(name, said, event)
+            decision = _read_claude(name, said, event)
+            _check_changes(decision)
+            return decision
         word = getattr(said, "value", said)
         if name == HOOK_PRE_TOOL_USE and isinstance(word, str):
             return _permitting(permission_word(word))
@@ -69,6 +73,15 @@ def read_answer(name: str, said: Any, event: HookEvent) -> HookDecision | None:
         if name in GATES:
             raise
         return None  # it only watched
+
+
+def _check_changes(said: HookDecision | None) -> None:
+    """What a hook puts in place of arguments or a prompt must be some."""
+    for field, kind, what in (("modified_input", dict, "a dict"), ("modified_prompt", str, "a text")):
+        value = getattr(said, field, None)
+        if value is not None and not isinstance(value, kind):
+            text = f"a hook's {field} must be {what}, not {value!r:.80}"
+            raise InvalidInputError(text, field=field, value=value)
 
 
 def permission_word(said: Any) -> PermissionWord | None:
@@ -114,7 +127,7 @@ def _read_claude(name: str, said: Mapping[str, Any], event: HookEvent) -> HookDe
             return None
         more = {"modified_input": changed, "reason": reason, "ends_run": ends_run, "added_context": added}
         return _permitting(word, **more)
-    if name == HOOK_USER_PROMPT_SUBMIT:
+    if name in (HOOK_USER_PROMPT_SUBMIT, HOOK_SUBAGENT_START):
         if is_refused:
             return HookDecision(False, reason=reason)
         return HookDecision(modified_prompt=f"{getattr(event, 'prompt', '')}\n\n{added}") if added else None

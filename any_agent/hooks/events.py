@@ -23,7 +23,7 @@ HOOK_NAMES = (
 )  # fmt: skip
 CLAUDE_NAMES = {name: name.title().replace("_", "") for name in HOOK_NAMES}  # "pre_tool_use": "PreToolUse"
 # What a slow or odd hook must not let through.
-GATES = (HOOK_PRE_TOOL_USE, HOOK_USER_PROMPT_SUBMIT)
+GATES = (HOOK_PRE_TOOL_USE, HOOK_USER_PROMPT_SUBMIT, HOOK_SUBAGENT_START)
 PermissionWord: TypeAlias = Literal["allow", "deny", "ask"]
 
 
@@ -79,21 +79,30 @@ class StopEvent:
 
 @dataclass(frozen=True, slots=True)
 class SubagentStartEvent:
-    """A subagent is about to begin. Refusing keeps it from running; `modified_prompt` replaces its task."""
+    """A subagent is about to begin. Refusing keeps it from running; `modified_prompt` replaces its task.
+
+    `agent_id`: its session; `agent_type`: its name; `session_id`: the session that asks it.
+    """
 
     agent_id: str
     agent_type: str
     prompt: str = ""
+    session_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class SubagentStopEvent:
-    """A subagent has finished. Refusing sends `reason` to it and it goes on (`is_continued`: it did before)."""
+    """A subagent has finished. Refusing sends `reason` to it and it goes on (`is_continued`: it did before).
+
+    `error`: it failed or reached a limit; then the decision is ignored.
+    """
 
     agent_id: str
     agent_type: str
     result: str | None = None
     is_continued: bool = False
+    session_id: str = ""
+    error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, TypeVar
 
-from ..errors import InvalidInputError
-from . import documents
+from ..errors import InvalidInputError, MemoryStoreError
+from . import documents, vectors
 from .documents import Document, IndexReport
 from .entries import KINDS, Entry, Row, checked_id, encode
 from .export import export as as_text
 from .seam import Hit
 
 S = TypeVar("S", bound="AnyStore")
+_log = logging.getLogger("any_agent")
+_EMBEDDED_BY_SEARCH = 256  # texts that a search may embed before it answers
 
 
 class AnyStore(ABC):
     """The part of a store that needs no SQL. Subclasses are stores (see `seam.Store`)."""
+
+    _embed: vectors.Embed | None = None
+    _vector_bytes: int | None = None  # of the embedding model, as soon as it has made one
 
     @abstractmethod
     async def open(self) -> None: ...
@@ -77,7 +84,41 @@ class AnyStore(ABC):
     async def _remove_documents(self, paths: Sequence[str]) -> int: ...
 
     @abstractmethod
-    async def embed_missing(self, limit: int = 10_000) -> int: ...
+    async def _without_vector(self, limit: int) -> Sequence[tuple[int, str]]:
+        """(id, text) of texts without a vector of this model and size, the newest first."""
+
+    @abstractmethod
+    async def _put_vectors(self, rows: Sequence[tuple[int, bytes]]) -> None:
+        """Keep vectors by the texts' ids."""
+
+    # -------------------------------------------------------------- vectors
+
+    async def embed_missing(self, limit: int = 10_000) -> int:
+        """Make vectors of texts that have none, the newest first; returns how many. 0 without `embed`."""
+        done = 0
+        while self._embed is not None and done < limit:
+            found = await self._without_vector(min(vectors.BATCH, limit - done))
+            if not found:
+                break
+            blobs = await vectors.embedded(self._embed, [text for _, text in found])
+            self._vector_bytes = len(blobs[0])
+            await self._put_vectors([(text_id, blob) for (text_id, _), blob in zip(found, blobs, strict=True)])
+            done += len(found)
+        return done
+
+    async def _query_vector(self, query: str) -> bytes | None:
+        """The query's vector; those of new texts are made first. None: search by words alone, as when `embed` fails."""
+        if self._embed is None or not query.strip():
+            return None
+        found: bytes | None = None
+        with _words_must_do():
+            await self.embed_missing(_EMBEDDED_BY_SEARCH)
+            (wanted,) = await vectors.embedded(self._embed, [query])
+            if self._vector_bytes != len(wanted):  # another model made those that are kept, under the same name
+                self._vector_bytes = len(wanted)
+                await self.embed_missing(_EMBEDDED_BY_SEARCH)
+            found = wanted
+        return found
 
     # -------------------------------------------------------------- life
 
@@ -108,6 +149,8 @@ class AnyStore(ABC):
 
         Each is a dict with session_id, seq, timestamp (seconds since 1970), prompt, response, metadata, score.
         """
+        if limit < 1:
+            return []
         hits = await self.search(query, limit, sources=("interaction",))
         return await self._interactions(hits or None, limit)
 
@@ -158,13 +201,25 @@ class AnyStore(ABC):
                 chunks=report.chunks + len(document.chunks),
             )
         removed = await self._remove_documents([one for one in known if one not in seen])
-        await self.embed_missing()
+        with _words_must_do():
+            await self.embed_missing()
         return replace(report, removed=removed)
 
     async def forget(self, path: str | Path) -> int:
         """Take a file, or all files below a folder, out of the index; returns how many."""
         root = await asyncio.to_thread(_absolute, path)
         return await self._remove_documents(list(await self._digests(str(root))))
+
+
+@contextmanager
+def _words_must_do() -> Iterator[None]:
+    """A server of embeddings that is away costs the search by meaning, and a warning; the next search asks it again."""
+    try:
+        yield
+    except (InvalidInputError, MemoryStoreError):
+        raise
+    except Exception as error:
+        _log.warning("search goes by words alone: embed failed: %s: %s", type(error).__name__, error)
 
 
 def _existing(path: str | Path) -> Path:

@@ -55,6 +55,7 @@ class Database:
         self.writer = Link(path, self._make_file, self._prepare_writer, self._write_all)
         self.reader = self.writer if self.is_in_memory else Link(path, self._make_file, self._prepare_reader, _read_all)
         self._is_open = False
+        self._file: tuple[int, int] | None = None  # that was opened
 
     async def open(self) -> None:
         if not self._is_open:
@@ -103,6 +104,7 @@ class Database:
             db.execute("PRAGMA secure_delete = FAST")
             db.execute("PRAGMA temp_store = MEMORY")
             self._migrate(db)
+            self._file = self._file_there()
 
     def _prepare_reader(self, db: sqlite3.Connection) -> None:
         db.execute(f"PRAGMA busy_timeout = {round(self._busy_timeout_s * 1000)}")
@@ -154,8 +156,19 @@ class Database:
         finally:
             target.close()
 
+    def _file_there(self) -> tuple[int, int] | None:
+        """Which file the path leads to; None: to none."""
+        try:
+            found = os.stat(self.path)
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
     def _write_all(self, db: sqlite3.Connection, jobs: list[Job[Any]]) -> None:
         together = [job for job in jobs if not job.is_alone]
+        if not self.is_in_memory and self._file_there() != self._file:  # SQLite would write on, where nobody finds it
+            told = "it was deleted or replaced while it was open, so nothing is written: close() this store and go on"
+            raise store_error(self.path, "io", told)
         with self._file_lock:
             if together:
                 _commit_together(db, together)

@@ -67,7 +67,10 @@ def read(path: Path, known_digest: str | None) -> Document | str | None:
     digest = hashlib.sha256(data).hexdigest()
     if digest == known_digest:
         return digest
-    text = clean(data.decode("utf-8-sig", "replace"))
+    try:
+        text = clean(data.decode("utf-8-sig"))
+    except UnicodeDecodeError:  # an old file, most likely of Western Europe
+        text = clean(data.decode("cp1252", "replace"))
     pieces = tuple(chunks(text, path.suffix))
     title = next((piece.heading.split(" › ")[0] for piece in pieces if piece.heading), "") or path.name
     return Document(str(path), title, digest, len(data), pieces)

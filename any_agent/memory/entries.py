@@ -319,5 +319,8 @@ def spoken(content: Any) -> str:
 
 
 def _wrong(place: int, field: str, value: Any, what: str) -> InvalidInputError:
-    shown = "" if value is None else f" {value!r:.80}"
+    try:
+        shown = "" if value is None else f" {value!r:.80}"
+    except RecursionError:
+        shown, value = " (very deep)", None
     return InvalidInputError(f"entry {place}: {field}{shown} {what}", field=field, value=value)

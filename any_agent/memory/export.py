@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from html import escape
 from typing import Any
 
 from ..errors import InvalidInputError
-from .entries import Entry
+from .entries import Entry, clean
 
 FORMATS = ("markdown", "html", "jsonl")
+_NO_TEXT = re.compile("[\x85\u2028\u2029\ud800-\udfff]")  # ends of lines to some readers; half surrogates
+_FENCE = re.compile(r" {0,3}(`{3,}|~{3,})(.*)")
 _STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:46rem;margin:2rem auto;padding:0 1rem}"
     "section{border-left:3px solid #ccc;padding:.1rem 1rem;margin:1rem 0}.user{border-color:#36c}"
@@ -26,19 +29,19 @@ def export(session: Mapping[str, Any], entries: Sequence[Entry], format: str) ->
         InvalidInputError: the format is none of FORMATS.
     """
     if format == "jsonl":
-        return "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in (dict(session, kind="session"), *entries))
+        return "".join(_line(one) + "\n" for one in (dict(session, kind="session"), *entries))
     parts = list(_parts(entries))
-    title = session.get("title") or f"Session {session['session_id']}"
+    title = clean(" ".join(str(session.get("title") or f"Session {session['session_id']}").split()))
     if format == "markdown":
         body = "\n\n".join(f"## {who} · {_when(at)}\n\n{_markdown(pieces)}" for who, at, pieces in parts)
-        return f"# {title}\n\n{_about(session)}\n\n{body}\n"
+        return clean(f"# {title}\n\n{_about(session)}\n\n{body}\n")
     if format == "html":
         body = "\n".join(
             f'<section class="{escape(who.lower())}"><h2>{escape(who)}</h2><time>{_when(at)}</time>\n'
             f"{_html(pieces)}</section>"
             for who, at, pieces in parts
         )
-        return (
+        return clean(
             f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
             f"<style>{_STYLE}</style></head><body>\n<h1>{escape(title)}</h1>\n<p>{escape(_about(session))}</p>\n"
             f"{body}\n</body></html>\n"
@@ -46,6 +49,12 @@ def export(session: Mapping[str, Any], entries: Sequence[Entry], format: str) ->
     raise InvalidInputError(
         f"there is no export format {format!r}; allowed: {', '.join(FORMATS)}", field="format", value=format
     )
+
+
+def _line(entry: Mapping[str, Any]) -> str:
+    """An entry as JSON that is one line to every reader, and that every file takes."""
+    text = json.dumps(entry, ensure_ascii=False)
+    return text if text.isascii() else _NO_TEXT.sub(lambda sign: f"\\u{ord(sign[0]):04x}", text)
 
 
 def _about(session: Mapping[str, Any]) -> str:
@@ -73,7 +82,8 @@ def _parts(entries: Sequence[Entry]) -> Iterator[tuple[str, float, list[tuple[st
                 yield "Assistant", entry["created_at"], [("text", entry["response"])]
             case "checkpoint":
                 summary = entry["summary"]
-                text = summary if isinstance(summary, str) else json.dumps(summary, ensure_ascii=False)
+                told = summary.get("summary") if isinstance(summary, dict) else summary  # sessions keep more with it
+                text = told if isinstance(told, str) else json.dumps(summary, ensure_ascii=False)
                 yield "Summary", entry["created_at"], [("text", text)]
 
 
@@ -97,7 +107,21 @@ def _pieces(content: Any) -> Iterator[tuple[str, str]]:
 
 
 def _markdown(pieces: Sequence[tuple[str, str]]) -> str:
-    return "\n\n".join(text if what == "text" else f"*{what}*\n\n{_fenced(text)}" for what, text in pieces)
+    return "\n\n".join(_closed(text) if what == "text" else f"*{what}*\n\n{_fenced(text)}" for what, text in pieces)
+
+
+def _closed(text: str) -> str:
+    """Markdown that was said, with the end of a code block that it lacks: else all that follows would be code."""
+    fence = ""
+    for line in text.splitlines():
+        mark = _FENCE.match(line)
+        if mark is None:
+            continue
+        if not fence:
+            fence = "" if "`" in mark[2] and mark[1][0] == "`" else mark[1]
+        elif mark[1].startswith(fence) and not mark[2].strip():
+            fence = ""
+    return f"{text}\n{fence}" if fence else text
 
 
 def _fenced(text: str) -> str:

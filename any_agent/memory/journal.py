@@ -19,6 +19,7 @@ _INSERT = {
     for name, kind in KINDS.items()
 }
 _SELECT = {name: f"SELECT seq, {', '.join(kind.names)} FROM {kind.table}" for name, kind in KINDS.items()}
+_MOST_LOOKED_THROUGH = 5_000  # texts with a word, the newest, whose sessions are listed
 _COLUMNS = {name: ("seq", *kind.names) for name, kind in KINDS.items()}
 
 
@@ -149,7 +150,10 @@ def load(
 _SESSION_COLUMNS = ("session_id", "last_seq", "updated_at", *SESSION.names)
 _SESSION_SELECT = (
     f"SELECT {', '.join(_SESSION_COLUMNS)}, "
-    "(SELECT count(*) FROM messages m WHERE m.session_id = s.session_id AND m.state = 'live'), "
+    # Only what was rewound is not live; where nothing was, the index alone can count.
+    "CASE WHEN EXISTS (SELECT 1 FROM rewinds r WHERE r.session_id = s.session_id) "
+    "THEN (SELECT count(*) FROM messages m WHERE m.session_id = s.session_id AND m.state = 'live') "
+    "ELSE (SELECT count(*) FROM messages m WHERE m.session_id = s.session_id) END, "
     "(SELECT json_group_array(tag) FROM session_tags t WHERE t.session_id = s.session_id) FROM sessions s"
 )
 
@@ -181,15 +185,17 @@ def list_sessions(
     if parent_session_id is not None:
         where.append("parent_session_id = ?")
         values.append(parent_session_id)
+    elif tag is None and like is None:  # those of subagents are found by what is looked for, or by their parent
+        where.append("parent_session_id IS NULL")
     if like is not None:
         found = ["title LIKE ? ESCAPE '\\'", "summary LIKE ? ESCAPE '\\'", "session_id LIKE ? ESCAPE '\\'"]
         values += [like] * 3
         if match:
             found.append(
-                "session_id IN (SELECT t.session_id FROM texts_fts f JOIN texts t ON t.id = f.rowid "
-                "WHERE texts_fts MATCH ?)"
+                "session_id IN (SELECT t.session_id FROM texts t WHERE t.id IN "
+                "(SELECT rowid FROM texts_fts WHERE texts_fts MATCH ? ORDER BY rowid DESC LIMIT ?))"
             )
-            values.append(match)
+            values += [match, _MOST_LOOKED_THROUGH]
         where.append(f"({' OR '.join(found)})")
     query = f"{_SESSION_SELECT} WHERE {' AND '.join(where)} ORDER BY updated_at DESC, session_id LIMIT ? OFFSET ?"
     return [_session_of(row) for row in db.execute(query, (*values, limit, offset))]

@@ -121,6 +121,8 @@ def answer_approval(db: sqlite3.Connection, approval_id: str, state: str, answer
 
 # ------------------------------------------------------------------ kept responses
 
+SWEEP_S = 600.0  # between two times that expired responses are deleted
+
 
 def cached(db: sqlite3.Connection, key: str) -> Any:
     row = db.execute("SELECT value FROM responses WHERE key = ? AND expires_at > ?", (key, time())).fetchone()
@@ -129,4 +131,8 @@ def cached(db: sqlite3.Connection, key: str) -> Any:
 
 def cache(db: sqlite3.Connection, key: str, value: str, ttl_s: float, session_id: str) -> None:
     now = time()
+    swept = db.execute("SELECT value FROM meta WHERE name = 'responses swept'").fetchone()
+    if swept is None or now - swept[0] > SWEEP_S:
+        db.execute("DELETE FROM responses WHERE expires_at <= ?", (now,))
+        db.execute("REPLACE INTO meta VALUES ('responses swept', ?)", (now,))
     db.execute("REPLACE INTO responses VALUES (?, ?, ?, ?, ?)", (key, value, session_id, now, now + ttl_s))

@@ -25,9 +25,6 @@ from .postgres_words import query_all
 from .seam import Hit, Holder, UsageRow
 from .words import like_pattern
 
-_EMBEDDED_BY_SEARCH = 256  # texts that a search may embed before it answers
-_EMBEDDED_AT_ONCE = 64
-
 
 class PostgresStore(AnyStore):
     """Keeps what must not be lost on a PostgreSQL server (13 or newer). Making one does no I/O.
@@ -279,7 +276,7 @@ class PostgresStore(AnyStore):
         return await self._db.read(lambda tx: ledger.cached(tx, key))
 
     async def cache(self, key: str, value: Any, ttl_s: float, session_id: str = "") -> None:
-        """Keep a response, any JSON, for `ttl_s` seconds; deleting the session deletes it."""
+        """Keep a response, any JSON, for `ttl_s` seconds; deleting the session deletes it, without one any session."""
         text = dump(value)
         await self._db.write(lambda tx: ledger.cache(tx, key, text, ttl_s, session_id))
 
@@ -300,10 +297,7 @@ class PostgresStore(AnyStore):
         filters, most = Filters(session_id, tag, role, sources, since), 4 * limit
         if limit < 1:
             return []
-        embed, wanted = self._embed, None
-        if embed is not None and query.strip():
-            await self.embed_missing(_EMBEDDED_BY_SEARCH)
-            wanted = (await vectors.embedded(embed, [query]))[0]
+        wanted = await self._query_vector(query)
 
         async def find(tx: Transaction) -> list[Hit]:
             found = await finding.ranked(tx, query, most, filters)
@@ -316,19 +310,12 @@ class PostgresStore(AnyStore):
 
         return await self._db.read(find)
 
-    async def embed_missing(self, limit: int = 10_000) -> int:
-        """Make vectors of texts that have none, the newest first; returns how many. 0 without `embed`."""
-        done, model = 0, self._embedding_model
-        while self._embed is not None and done < limit:
-            batch = min(_EMBEDDED_AT_ONCE, limit - done)
-            found = await self._db.read(partial(finding.without_vector, model=model, limit=batch))
-            if not found:
-                break
-            blobs = await vectors.embedded(self._embed, [text for _, text in found])
-            rows = [(text_id, blob) for (text_id, _), blob in zip(found, blobs, strict=True)]
-            await self._db.write(partial(finding.put_vectors, model=model, rows=rows))
-            done += len(found)
-        return done
+    async def _without_vector(self, limit: int) -> Sequence[tuple[int, str]]:
+        model, size_bytes = self._embedding_model, self._vector_bytes
+        return await self._db.read(lambda tx: finding.without_vector(tx, model, limit, size_bytes))
+
+    async def _put_vectors(self, rows: Sequence[tuple[int, bytes]]) -> None:
+        await self._db.write(partial(finding.put_vectors, model=self._embedding_model, rows=rows))
 
     async def _interactions(self, hits: Sequence[Hit] | None, limit: int) -> list[dict[str, Any]]:
         async def find(tx: Transaction) -> list[dict[str, Any]]:

@@ -148,12 +148,12 @@ async def remove_documents(tx: Transaction, paths: Sequence[str]) -> int:
 # ------------------------------------------------------------------ vectors
 
 
-async def without_vector(tx: Transaction, model: str, limit: int) -> list[tuple[int, str]]:
-    """(id, text) of texts without a vector of this model, the newest first."""
+async def without_vector(tx: Transaction, model: str, limit: int, size_bytes: int | None) -> list[tuple[int, str]]:
+    """(id, text) of texts without a vector of this model, and of this size if it is known; the newest first."""
     rows = await tx.all(
-        "SELECT t.id, t.text FROM texts t WHERE NOT EXISTS "
-        "(SELECT 1 FROM vectors v WHERE v.text_id = t.id AND v.model = %s) ORDER BY t.id DESC LIMIT %s",
-        (model, limit),
+        "SELECT t.id, t.text FROM texts t WHERE NOT EXISTS (SELECT 1 FROM vectors v WHERE v.text_id = t.id "
+        "AND v.model = %s AND length(v.vector) = coalesce(%s::int, length(v.vector))) ORDER BY t.id DESC LIMIT %s",
+        (model, size_bytes, limit),
     )
     return [(row[0], row[1]) for row in rows]
 

@@ -203,6 +203,8 @@ async def list_sessions(
     if parent_session_id is not None:
         where.append("parent_session_id = %s")
         values.append(parent_session_id)
+    elif tag is None and like is None:  # those of subagents are found by what is looked for, or by their parent
+        where.append("parent_session_id IS NULL")
     if like is not None:
         found = ["title ILIKE %s", "summary ILIKE %s", "session_id ILIKE %s"]
         values += [like] * 3

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import InvalidInputError
 from .entries import APPROVAL_STATES, KINDS, Entry, decode
-from .ledger import TREE
+from .ledger import SWEEP_S, TREE
 from .postgres_leases import NOW, forget
 from .postgres_link import Transaction
 from .postgres_schema import MIGRATIONS
@@ -134,6 +134,13 @@ async def cached(tx: Transaction, key: str) -> Any:
 
 
 async def cache(tx: Transaction, key: str, value: str, ttl_s: float, session_id: str) -> None:
+    is_time = await tx.one(
+        f"INSERT INTO meta VALUES ('responses swept', floor({NOW})) ON CONFLICT (name) DO UPDATE "
+        "SET value = excluded.value WHERE meta.value < excluded.value - %s RETURNING 1",
+        (SWEEP_S,),
+    )
+    if is_time:
+        await tx.send(f"DELETE FROM responses WHERE expires_at <= {NOW}")
     await tx.send(
         f"INSERT INTO responses VALUES (%s, %s, %s, {NOW}, {NOW} + %s) ON CONFLICT (key) DO UPDATE SET "
         "value = excluded.value, session_id = excluded.session_id, created_at = excluded.created_at, "
@@ -161,7 +168,10 @@ async def delete(tx: Transaction, session_ids: Iterable[str], keep_ledger: bool)
         await _detach_ledger(tx, ids)
     await tx.send("DELETE FROM model_calls WHERE parent_session_id = ANY(%s)", (ids,))
     await tx.send("DELETE FROM responses WHERE session_id = ANY(%s)", (ids,))
-    return await tx.count("DELETE FROM sessions WHERE session_id = ANY(%s)", (ids,))
+    deleted = await tx.count("DELETE FROM sessions WHERE session_id = ANY(%s)", (ids,))
+    if deleted:  # answers that agents cached belong to nobody: who asked for them may be among the deleted
+        await tx.send("DELETE FROM responses WHERE session_id = ''")
+    return deleted
 
 
 async def _detach_ledger(tx: Transaction, ids: list[str]) -> None:

@@ -133,7 +133,11 @@ class Store(Protocol):
         search: str | None = None,
         parent_session_id: str | None = None,
     ) -> list[Entry]:
-        """Sessions, the last changed first. `search`: words of the title, the summary or what was said."""
+        """Sessions, the last changed first; those of subagents where a tag, a search or their parent is given.
+
+        Args:
+            search: words of the title, the summary or what was said.
+        """
 
     async def fork(self, session_id: str, new_session_id: str, up_to: int | None = None) -> int:
         """Copy a session's history up to a seq (None: all); returns the last seq of the copy."""
@@ -212,7 +216,7 @@ class Store(Protocol):
         """A kept response that has not expired; None: none."""
 
     async def cache(self, key: str, value: Any, ttl_s: float, session_id: str = "") -> None:
-        """Keep a response (JSON) for `ttl_s` seconds; it goes with the session."""
+        """Keep a response (JSON) for `ttl_s` seconds; it goes with its session, without one with any."""
 
     # -- finding and keeping house
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sqlite3
 from abc import abstractmethod
 from collections.abc import Sequence
-from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -19,13 +18,10 @@ from .indexing import catch_up, is_behind
 from .seam import Hit
 from .words import readable
 
-_EMBEDDED_BY_SEARCH = 256  # texts that a search may embed before it answers
-
 
 class SearchingStore(AnyStore):
     """Needs a database, and, to search by meaning, what makes vectors of texts."""
 
-    _embed: vectors.Embed | None
     _embedding_model: str
     _ranking: vectors.Ranking
 
@@ -58,10 +54,7 @@ class SearchingStore(AnyStore):
         if limit < 1:
             return []
         await self._catch_up()
-        wanted: bytes | None = None
-        if self._embed is not None:
-            await self.embed_missing(_EMBEDDED_BY_SEARCH)
-            wanted = (await vectors.embedded(self._embed, [query]))[0] if query.strip() else None
+        wanted = await self._query_vector(query)
         model, ranking, most = self._embedding_model, self._ranking, 4 * limit
 
         def find(db: sqlite3.Connection) -> list[Hit]:
@@ -76,27 +69,31 @@ class SearchingStore(AnyStore):
         return await self._db.read(find)
 
     async def _catch_up(self) -> None:
-        """Make what was just said searchable; without leave to write, search goes on with what is known."""
-        with suppress(MemoryStoreError):
+        """Make what was just said searchable. Where that cannot be written, search goes on with what is known.
+
+        Raises:
+            MemoryStoreError: another program holds the file: to wait and ask again finds more.
+        """
+        try:
             while await self._db.read(is_behind) and await self._db.write(catch_up):
                 pass
+        except MemoryStoreError as error:
+            if error.reason == "locked":
+                raise
 
     async def embed_missing(self, limit: int = 10_000) -> int:
         """Make vectors of texts that have none, the newest first; returns how many. 0 without `embed`."""
-        if self._embed is None:
-            return 0
-        await self._catch_up()
-        done, model = 0, self._embedding_model
-        while done < limit:
-            batch = min(vectors.BATCH, limit - done)
-            found = await self._db.read(partial(vectors.missing, model=model, limit=batch))
-            if not found:
-                break
-            blobs = await vectors.embedded(self._embed, [readable(text) for _, text in found])
-            rows = [(text_id, blob) for (text_id, _), blob in zip(found, blobs, strict=True)]
-            await self._db.write(partial(vectors.put, model=model, rows=rows))
-            done += len(found)
-        return done
+        if self._embed is not None:
+            await self._catch_up()
+        return await super().embed_missing(limit)
+
+    async def _without_vector(self, limit: int) -> Sequence[tuple[int, str]]:
+        model, size_bytes = self._embedding_model, self._vector_bytes
+        found = await self._db.read(lambda db: vectors.missing(db, model, limit, size_bytes))
+        return [(text_id, readable(text)) for text_id, text in found]
+
+    async def _put_vectors(self, rows: Sequence[tuple[int, bytes]]) -> None:
+        await self._db.write(partial(vectors.put, model=self._embedding_model, rows=rows))
 
     async def _interactions(self, hits: Sequence[Hit] | None, limit: int) -> list[dict[str, Any]]:
         def find(db: sqlite3.Connection) -> list[dict[str, Any]]:

@@ -160,6 +160,10 @@ class MemoryStore(SearchingStore):
 
         Args:
             keep_ledger: leave the figures of their model calls, without a session.
+
+        Raises:
+            MemoryStoreError: "locked": they are deleted, but another program still reads the old pages of the file, so
+                the bytes are left: `vacuum()` when it has finished.
         """
         deleted = await self._db.write(lambda db: upkeep.delete(db, [session_id], keep_ledger))
         if deleted:
@@ -258,7 +262,7 @@ class MemoryStore(SearchingStore):
         return await self._db.read(lambda db: ledger.cached(db, key))
 
     async def cache(self, key: str, value: Any, ttl_s: float, session_id: str = "") -> None:
-        """Keep a response, any JSON, for `ttl_s` seconds; deleting the session deletes it."""
+        """Keep a response, any JSON, for `ttl_s` seconds; deleting the session deletes it, without one any session."""
         text = dump(value)
         await self._db.write(lambda db: ledger.cache(db, key, text, ttl_s, session_id))
 
@@ -314,7 +318,9 @@ _LEFT_TO_PARENT: list[Database] = []  # connections of a process that forked us;
 
 
 def _place(db_path: str | os.PathLike[str] | None) -> str:
-    if db_path is None:
-        return str(default_path())
-    path = os.fspath(db_path)
+    path = os.fspath(default_path() if db_path is None else db_path)
+    if not path or "\0" in path:
+        raise ConfigurationError(
+            f"{path!r} is no path of a file", field="db_path", value=path, allowed="a path, :memory:"
+        )
     return path if path == IN_MEMORY else os.path.abspath(os.path.expanduser(path))

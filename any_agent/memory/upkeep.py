@@ -34,6 +34,8 @@ def delete(db: sqlite3.Connection, session_ids: Iterable[str], keep_ledger: bool
         leases.forget(db, session_id)
         db.execute("DELETE FROM responses WHERE session_id = ?", (session_id,))
         deleted += db.execute("DELETE FROM sessions WHERE session_id = ?", (session_id,)).rowcount
+    if deleted:  # answers that agents cached belong to nobody: who asked for them may be among the deleted
+        db.execute("DELETE FROM responses WHERE session_id = ''")
     after_deleting(db)
     return deleted
 
@@ -88,16 +90,16 @@ def before_of(older_than: Any) -> float | None:
     match older_than:
         case None:
             return None
-        case timedelta():
-            return time() - older_than.total_seconds()
         case datetime():
             return older_than.timestamp()
+        case timedelta() if older_than >= timedelta():
+            return time() - older_than.total_seconds()
         case bool():
             pass
-        case int() | float():
+        case int() | float() if older_than >= 0:  # an age that is not yet would delete all
             return time() - older_than
     raise InvalidInputError(
-        f"older_than is a timedelta, a datetime or seconds, not {older_than!r:.80}",
+        f"older_than is a timedelta, a datetime or seconds, at least 0, not {older_than!r:.80}",
         field="older_than",
         value=older_than,
     )
@@ -112,7 +114,10 @@ def vacuum(db: sqlite3.Connection) -> None:
     """Write the file anew: nothing deleted is left in it or in its WAL. Outside a transaction."""
     forget_index_words(db)
     db.execute("VACUUM")
-    db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    if db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+        raise sqlite3.OperationalError(
+            "database is locked by a reader: what was deleted is still in its WAL; vacuum again"
+        )
 
 
 def integrity_check(db: sqlite3.Connection) -> list[str]:

@@ -46,12 +46,12 @@ def blob(vector: Iterable[float]) -> bytes:
     return unit.tobytes()
 
 
-def missing(db: sqlite3.Connection, model: str, limit: int) -> list[tuple[int, str]]:
-    """(id, stored text) of texts without a vector of this model, the newest first."""
+def missing(db: sqlite3.Connection, model: str, limit: int, size_bytes: int | None = None) -> list[tuple[int, str]]:
+    """(id, stored text) of texts without a vector of this model, and of this size if it is known; the newest first."""
     return db.execute(
-        "SELECT t.id, t.text FROM texts t LEFT JOIN vectors v ON v.text_id = t.id AND v.model = ? "
-        "WHERE v.text_id IS NULL ORDER BY t.id DESC LIMIT ?",
-        (model, limit),
+        "SELECT t.id, t.text FROM texts t LEFT JOIN vectors v ON v.text_id = t.id AND v.model = :model "
+        "AND (:size IS NULL OR length(v.vector) = :size) WHERE v.text_id IS NULL ORDER BY t.id DESC LIMIT :limit",
+        {"model": model, "size": size_bytes, "limit": limit},
     ).fetchall()
 
 

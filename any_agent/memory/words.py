@@ -24,6 +24,7 @@ _APART = re.compile(f"{_UNSPACED}|[^\\w\\s\\u0000-\\u00bf\\u2000-\\u206f]")
 _MOST_TERMS = 12
 _MOST_QUERY_CHARS = 2_000
 _MOST_PATTERN_CHARS = 500
+_SHORT = 2  # letters; half of all texts hold a word that begins with them
 # So frequent that a search for any of them reads half the table; looked for only when nothing else was asked.
 _FREQUENT = frozenset(
     """a about all also an and any are as at be been but by can could did do does for from had has have he her his how i
@@ -66,18 +67,27 @@ def telling_terms(query: str) -> list[str]:
     return sorted(telling or found, key=len, reverse=True)[:_MOST_TERMS]
 
 
-def match_all(query: str) -> str:
+def match_all(query: str, *, is_finished: bool = False) -> str:
     """An FTS5 query: every word, the last one may be unfinished. "" when there is no word in it."""
     found = telling_terms(query)
     if not found:
         return ""
     last = terms(query)[-1]
-    return " AND ".join(quoted(term) + ("*" if term == last and not _SIGN.match(term) else "") for term in found)
+    may_go_on = not is_finished and (len(last) > _SHORT or (len(last) == _SHORT and len(found) > 1))
+    star = "*" if may_go_on and not _SIGN.match(last) else ""
+    return " AND ".join(quoted(term) + (star if term == last else "") for term in found)
 
 
 def match_any(query: str) -> str:
     """An FTS5 query: any of the words. "" when there is no word in it."""
     return " OR ".join(map(quoted, telling_terms(query)))
+
+
+def match_beginning(query: str) -> str:
+    """An FTS5 query: what begins with the two letters that were typed. "" when it is something else."""
+    found = telling_terms(query)
+    is_short = len(found) == 1 and len(found[0]) == _SHORT and not _SIGN.match(found[0])
+    return f"{quoted(found[0])}*" if is_short else ""
 
 
 def quoted(term: str) -> str:

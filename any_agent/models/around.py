@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ..errors import ConfigurationError
 from ..protocols import Model
 
 
@@ -23,6 +24,9 @@ def around(
         cache_ttl_s: seconds that answers are good for; `store` keeps them.
     """
     out = list(models)
+    if replay is not None and record is not None:
+        text = "record and replay exclude each other: what is replayed is on a tape already"
+        raise ConfigurationError(text, field="record", value=record)
     if replay is not None:
         from .tape import ReplayModel
 

@@ -1,8 +1,9 @@
-"""One text for arguments that mean the same: for votes, repetitions and caches."""
+"""Arguments compared: one text for those that mean the same (votes, repetitions, caches), and whether they fit."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from typing import Any
 
 
@@ -23,3 +24,20 @@ def _plain(value: Any) -> Any:
     if kind is list or kind is tuple:
         return [_plain(one) for one in value]
     return value
+
+
+def fits(schema: Mapping[str, Any]) -> Callable[[Any], bool]:
+    """A compiled check whether values fit a JSON Schema. A `$ref` is not fetched: the tool's own check tells of it."""
+    from jsonschema.validators import validator_for
+    from referencing.exceptions import Unresolvable
+    from referencing.jsonschema import EMPTY_REGISTRY  # the default one would fetch
+
+    validator = validator_for(schema)(schema, registry=EMPTY_REGISTRY)
+
+    def check(value: Any) -> bool:
+        try:
+            return bool(validator.is_valid(value))
+        except Unresolvable:
+            return True
+
+    return check

@@ -43,12 +43,11 @@ To call one, answer with this and nothing after it:
 For several calls write several such blocks. The results come back in <tool_response> blocks. Answer without a block
 when you need no tool."""
 # What servers say when a template or a flag keeps tools away.
-_REFUSED = re.compile(
+_REFUSED = (
     r"--jinja|tools? (param|support|use|call\w*) .{0,40}(requires?|not supported|unsupported|disabled|not enabled)"
     r"|(does|do|did) ?n[o']t support .{0,20}(tool|function)|unsupported.{0,20}\b(tools?|functions?)\b"
-    r"|enable-auto-tool-choice|tool-call-parser|only user(,| and) .{0,30}roles|unexpected role.{0,20}tool"
-    r"|roles? must alternate|unknown role.{0,10}tool|role.{0,20}\btool\b.{0,20}(not|un)",
-    re.I | re.S,
+    r"|enable-auto-tool-choice|tool-call-parser|only user(,| and) .{0,30}roles|unexpected (message )?role"
+    r"|roles? must alternate|unknown role.{0,10}tool|role.{0,20}\btool\b.{0,20}(not|un)"
 )
 
 
@@ -59,12 +58,13 @@ class Ways:
         mode: `auto` tells tools natively and as text where the server refuses that; the others are fixed.
     """
 
-    __slots__ = ("can_call_tools", "is_refused", "mode", "worked")
+    __slots__ = ("can_call_tools", "enforces_schema", "is_refused", "mode", "worked")
 
     def __init__(self, mode: ToolMode = "auto") -> None:
         self.mode = mode
         self.is_refused = False  # the server refused native tools once
         self.can_call_tools: bool | None = None  # what a probe of the server found; None: unknown
+        self.enforces_schema: bool | None = None  # the same of `json_schema`, and what a re-ask met
         self.worked: dict[str, int] = {}  # calls by rung: native, prompt, or the dialect of a call found in text
 
     @property
@@ -91,7 +91,10 @@ class Ways:
 
     def note(self, dialect: str, *, has_native_calls: bool) -> None:
         """Remember how the calls of an answer came."""
-        rung = "native" if has_native_calls else "prompt" if dialect and self.is_emulated else dialect
+        self.keep("native" if has_native_calls else "prompt" if dialect and self.is_emulated else dialect)
+
+    def keep(self, rung: str) -> None:
+        """Remember the rung that worked; '': none did."""
         if rung:
             self.worked[rung] = self.worked.pop(rung, 0) + 1
 
@@ -112,7 +115,7 @@ def refuses_tools(error: BaseException) -> bool:
         isinstance(error, ProviderError)
         and not error.delivered_chars
         and error.status in (400, 404, 422, 500, 501)
-        and bool(_REFUSED.search(str(error)))
+        and bool(re.search(_REFUSED, str(error), re.I | re.S))
     )
 
 

@@ -58,7 +58,7 @@ _RATE = re.compile(
     r"|rate[ _-]?limit|please wait before", re.I
 )  # fmt: skip
 _RATE_NUMBERS = re.compile(r"limit:? (\d+).{0,60}?requested:? (\d+)", re.I | re.S)
-_OVERFLOW = re.compile(
+_OVERFLOW = (
     r"exceed_context_size|context_length_exceeded|ContextWindowExceeded"
     # the window, and a word that says the prompt is beyond it, in either order
     r"|context[ _](length|size|window|limit).{0,120}?"
@@ -71,8 +71,7 @@ _OVERFLOW = re.compile(
     r"|prompt is too long|input token count.{0,40}?exceeds|tokens in the (prompt|input).{0,40}?exceed"
     r"|(?<!your )\b(input|prompt) tokens?\b.{0,20}exceed"
     r"|inputs.{0,3} tokens \+ .{0,3}max_new_tokens.{0,3} must be"
-    r"|reduce the (length|size) of (the|your) (messages?|prompt|input)|too many (input |prompt )?tokens",
-    re.I | re.S,
+    r"|reduce the (length|size) of (the|your) (messages?|prompt|input)|too many (input |prompt )?tokens"
 )
 # The answer's length is at fault, not the prompt's: dropping history would not help.
 _NOT_OVERFLOW = re.compile(
@@ -80,30 +79,36 @@ _NOT_OVERFLOW = re.compile(
     r"|physical batch size",
     re.I,
 )
-_TEXTS: tuple[tuple[re.Pattern[str], type[ProviderError]], ...] = (
-    (re.compile(r"(does|do) not support (tools|tool[ _]us|tool[ _]call|function)|support parameters:? \[[^]]*'tools'"
-                r"|tool.{0,20}choice.{0,20}requires|no endpoints found that support tool", re.I),
+# Read without regard to case; compiled when something has gone wrong for the first time.
+_TEXTS: tuple[tuple[str, type[ProviderError]], ...] = (
+    (r"(does|do)(n['’]t| not) support (any |the |native )?(tools?\b|tool[ _-](us|call)|function)"
+     r"|support parameters:? \[[^]]*'tools'|unsupported param\w*:? ?\W?tools?\b"
+     r"|\b(tools?|(tool|function)[ _-](use|usage|call\w*))\b\W{0,2}(is|are) (not (currently )?"
+     r"(supported|enabled|available)|unsupported|disabled)"
+     r"|'tools'.{0,60}not permitted|not permitted.{0,9}\btools\b"
+     r"|\btool\w*\b.{0,9}(param\w* )?(requires?|needs?|only supported with).{0,9}--jinja"
+     r"|tool.{0,20}choice.{0,20}requires|no endpoints found that support tool",
      ToolsUnsupportedError),
     # not "error loading model", which is final
-    (re.compile(r"^(?!.*\b(error|exception|fail\w*|unable|cannot|could not|crash\w*|timed out)( \w+){0,2} load)"
-                r".*(loading (the )?model|\bmodel\b.{0,80}?\bis (currently |still )?(loading|being loaded)"
-                r"|still loading|warming up)", re.I | re.S), ModelLoadingError),
-    (re.compile(r"insufficient[_ ]quota|exceeded your current quota|credit balance|plan and billing|billing_(hard|not)"
-                r"|billing (is )?not active|payment required|insufficient (funds|balance|credit)", re.I),
+    (r"^(?!.*\b(error|exception|fail\w*|unable|cannot|could not|crash\w*|timed out)( \w+){0,2} load)"
+     r".*(loading (the )?model|\bmodel\b.{0,80}?\bis (currently |still )?(loading|being loaded)"
+     r"|still loading|warming up)", ModelLoadingError),
+    (r"insufficient[_ ]quota|exceeded your current quota|credit balance|plan and billing|billing_(hard|not)"
+     r"|billing (is )?not active|payment required|insufficient (funds|balance|credit)",
      QuotaExceededError),
-    (re.compile(r"content[_ ]?(policy|filter|management)|usage polic|invalid_prompt|safety system", re.I),
+    (r"content[_ ]?(policy|filter|management)|usage polic|invalid_prompt|safety system",
      ContentPolicyError),
-    (re.compile(r"missing credentials|default credentials|unable to locate credentials|no api key"
-                r"|api[_ ]?key.{0,40}(missing|required|must be set|not (set|provided|found|valid)|invalid)"
-                r"|(invalid|incorrect|missing|wrong).{0,12}api[_ ]?key|authentication_error|unauthorized", re.I),
+    (r"missing credentials|default credentials|unable to locate credentials|no api key"
+     r"|api[_ ]?key.{0,40}(missing|required|must be set|not (set|provided|found|valid)|invalid)"
+     r"|(invalid|incorrect|missing|wrong).{0,12}api[_ ]?key|authentication_error|unauthorized",
      AuthenticationError),
-    (re.compile(r"\bmodels?\b\W{0,3}(with \w+ )?\W?[\w./:@-]*\W{0,3}(is |was )?"
-                r"(not (found|available|loaded|supported)|unknown|does not exist|doesn't exist)|model[ _]not[ _]found"
-                r"|no models? (is |are )?(loaded|found)|no such model|unknown model|not a valid model"
-                r"|no endpoints found|pinned to|LLM Provider NOT provided|404 client error", re.I), ModelNotFoundError),
-    (re.compile(r"jinja|unable to generate parser|roles? must alternate|chat template|physical batch size"
-                r"|failed to parse tool call arguments|image input is not supported|not_supported_error"
-                r"|invalid_request_error", re.I), RequestRejectedError),
+    (r"\bmodels?\b\W{0,3}(with \w+ )?\W?[\w./:@-]*\W{0,3}(is |was )?"
+     r"(not (found|available|loaded|supported)|unknown|does not exist|doesn't exist)|model[ _]not[ _]found"
+     r"|no models? (is |are )?(loaded|found)|no such model|unknown model|not a valid model"
+     r"|no endpoints found|pinned to|LLM Provider NOT provided|404 client error", ModelNotFoundError),
+    (r"jinja|unable to generate parser|roles? must alternate|chat template|physical batch size"
+     r"|failed to parse tool call arguments|image input is not supported|not_supported_error"
+     r"|invalid_request_error", RequestRejectedError),
 )  # fmt: skip
 _STATUSES: Mapping[int, type[ProviderError]] = {
     401: AuthenticationError,
@@ -182,7 +187,9 @@ def _kind_by_text(text: str, status: int) -> type[ProviderError] | None:
         if status == 413:
             return RateLimitError
     for pattern, kind in _TEXTS:
-        if pattern.search(text) and not (status == 429 and kind in (ModelNotFoundError, RequestRejectedError)):
+        if re.search(pattern, text, re.I | re.S) and not (
+            status == 429 and kind in (ModelNotFoundError, RequestRejectedError)
+        ):
             return kind
     return None
 
@@ -202,7 +209,7 @@ def _is_overflow(text: str, status: int) -> bool:
         return False
     if _RATE.search(text) or _NOT_OVERFLOW.search(text):
         return False
-    return bool(_OVERFLOW.search(text))
+    return bool(re.search(_OVERFLOW, text, re.I | re.S))
 
 
 _HINTS: Mapping[type[ProviderError], str] = {
@@ -210,7 +217,8 @@ _HINTS: Mapping[type[ProviderError], str] = {
     QuotaExceededError: "\n  fix: the account has no credit left; waiting does not help.",
     ModelNotFoundError: "\n  fix: load the model on the server, or name one that it lists (any-agent doctor).",
     ModelLoadingError: " (it is still loading)",
-    ToolsUnsupportedError: "\n  fix: pick a model with tool support, or pass enable_tools=False.",
+    ToolsUnsupportedError: "\n  fix: start the server with tools (llama-server --jinja, vLLM --enable-auto-tool-choice)"
+    " or pass tool_mode='prompt', or enable_tools=False.",
 }
 
 

@@ -10,7 +10,17 @@ from time import perf_counter
 
 from ..errors import AllModelsFailedError, ProviderError
 from ..protocols import Model
-from ..types import Attempt, AttemptFailed, Delta, ModelLoading, ModelRequest, StreamEnd, TextDelta, ThinkingDelta
+from ..types import (
+    Attempt,
+    AttemptFailed,
+    ContextTruncated,
+    Delta,
+    ModelLoading,
+    ModelRequest,
+    StreamEnd,
+    TextDelta,
+    ThinkingDelta,
+)
 from .continuation import Continuation, can_go_on, continued
 
 
@@ -84,6 +94,9 @@ class FallbackModel:
                                     said.append(shown.text)
                                 elif shown.__class__ is ThinkingDelta:
                                     has_thought = True
+                                elif shown.__class__ is ContextTruncated:  # what was said so far is void
+                                    said.clear()
+                                    has_thought = False
                                 yield shown
                     return
                 except ProviderError as error:

@@ -58,6 +58,9 @@ class Reading:
             name, arguments = (function.name, function.arguments) if function is not None else (None, None)
             out.append(ToolCallDelta(call.index, call.id, name, arguments))
             self.has_calls = True
+        if old_call := said.get("function_call"):
+            out.append(ToolCallDelta(0, None, old_call.name, old_call.arguments))
+            self.has_calls = True
         if self.where.provider in _SIGNERS and (own := said.get("provider_specific_fields")):
             _merge(self._fields.setdefault("provider_specific_fields", {}), own)
         if out:
@@ -103,9 +106,12 @@ class Reading:
     def end(self, cost_usd: float | None) -> list[Delta]:
         """The last deltas, StreamEnd being the very last; raises when this was no proper end."""
         tap = self.tap
-        judged: list[Delta] = tap.answer.end(tap.body) if tap.answer is not None else []
-        if tap.body is not None:
-            return judged  # LiteLLM saw no stream in it, so nothing of it was delivered
+        if tap.answer is not None and tap.body is not None:  # LiteLLM saw no stream in it: nothing of it was delivered
+            tap.answer.speech = self.speech
+            whole = tap.answer.end(tap.body)
+            self.has_calls = tap.answer.has_calls
+            return whole
+        judged: list[Delta] = tap.answer.end(None) if tap.answer is not None else []
         if not (judged or tap.has_end or tap.is_blind):
             raise self._no_end()
         told = judged[-1] if judged else None

@@ -95,6 +95,23 @@ class Patience:
         return True
 
 
+# LiteLLM takes no arguments but a text, an object or null, and no id but a text: it gives up the whole answer.
+_ODD_CALL = re.compile(r'"arguments"\s*:\s*[^"{n\s]|"id"\s*:\s*\d|"function"\s*:\s*null')
+
+
+def _with_plain_calls(data: str) -> str:
+    """An event whose tool calls have only texts; what they say is judged where all calls are."""
+    event = json.loads(data)
+    for choice in event.get("choices") or ():
+        for call in (choice.get("delta") or {}).get("tool_calls") or ():
+            call["function"] = function = call.get("function") or {}
+            if isinstance(call.get("id"), int):
+                call["id"] = str(call["id"])
+            if not isinstance(function.get("arguments"), (str, dict, type(None))):
+                function["arguments"] = json.dumps(function["arguments"])
+    return json.dumps(event)
+
+
 class Tap:
     """Sits between the provider's stream and LiteLLM.
 
@@ -198,6 +215,8 @@ class Tap:
             self.fault = error
             raise
         data = event[1].decode("utf-8", "replace")
+        if '"tool_calls"' in data and _ODD_CALL.search(data):
+            data = _with_plain_calls(data)
         # LiteLLM 1.104 takes "[DONE]" anywhere in a line for the end and drops the text around it.
         return f"data: {data}" if answer.is_done else "data: " + data.replace("[DONE]", "\\u005bDONE]")
 

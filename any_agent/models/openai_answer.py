@@ -12,6 +12,8 @@ from . import failures
 from .failures import Where
 from .recovery import Speech
 
+MOST_TOKENS = 1e9  # what claims to be more is no count
+
 
 class Answer:
     """Reads chunks of one answer and knows how it ended.
@@ -84,7 +86,7 @@ class Answer:
         if thinking and isinstance(thinking, str):
             out.append(ThinkingDelta(thinking))
             self.delivered_chars += len(thinking)
-        text = said.get("content")
+        text = said.get("content") or said.get("refusal")
         if text:
             if not isinstance(text, str):
                 text = "".join([p.get("text") or "" for p in text if isinstance(p, dict)])
@@ -159,10 +161,24 @@ def _fragment(index: Any, call_id: Any, function: Mapping[str, Any]) -> ToolCall
     return ToolCallDelta(index, None if call_id is None else str(call_id), name, function.get("arguments"))
 
 
-def read_usage(usage: Mapping[str, Any]) -> Usage | None:
-    """Usage as the wire tells it; None when it tells nothing (0 means unknown)."""
-    tokens_in, tokens_out = usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0
+def read_usage(usage: Any) -> Usage | None:
+    """Usage as the wire tells it; None when it tells nothing (0 means unknown). What is no count counts as not told."""
+    tokens_in, tokens_out = _count_of(usage, "prompt_tokens"), _count_of(usage, "completion_tokens")
     if not tokens_in and not tokens_out:
         return None
-    prompt, completion = usage.get("prompt_tokens_details") or {}, usage.get("completion_tokens_details") or {}
-    return Usage(tokens_in, tokens_out, prompt.get("cached_tokens") or 0, completion.get("reasoning_tokens") or 0)
+    prompt, completion = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
+    cached, reasoning = _count_of(prompt, "cached_tokens"), _count_of(completion, "reasoning_tokens")
+    return Usage(tokens_in, tokens_out, cached, reasoning, queue_s=_seconds_of(usage, "queue_time"))
+
+
+def _seconds_of(fields: Mapping[str, Any], name: str) -> float | None:
+    value = fields.get(name)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return float(value) if 0 <= value < MOST_TOKENS else None
+
+
+def _count_of(fields: Any, name: str) -> int:
+    value: Any = fields.get(name) if fields.__class__ is dict else None
+    is_count = (value.__class__ is int or value.__class__ is float) and 0 <= value < MOST_TOKENS
+    return int(value) if is_count else 0

@@ -110,6 +110,10 @@ class DirectModel:
                 yield delta
             self.ways.note(answer.speech.dialect, has_native_calls=answer.has_calls)
             await _drain(response)
+        except ModelNotFoundError as error:  # some servers say so in the stream
+            from .nearest import with_nearest
+
+            raise await with_nearest(error, self.base_url, self.model, self.api_key) from None
         except aiohttp.ConnectionTimeoutError:
             raise not_connected(self.where, request) from None
         except asyncio.TimeoutError:
@@ -210,12 +214,7 @@ class DirectModel:
         if 300 <= response.status < 400:
             target = response.headers.get("Location", "?")
             body = f"redirects to {target}; nothing is sent there. Give the final address as base_url."
-        error = failures.from_answer(self.where, response.status, body, response.headers)
-        if isinstance(error, ModelNotFoundError):
-            from .nearest import with_nearest
-
-            error = await with_nearest(error, self.base_url, self.model, self.api_key)
-        return error
+        return failures.from_answer(self.where, response.status, body, response.headers)
 
     def _broken(self, error: BaseException, delivered_chars: int, *, had_answer: bool) -> Exception:
         import aiohttp

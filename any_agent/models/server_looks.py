@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any, Protocol
 
 from ..config import canonical_provider
 from . import server_shapes as shapes
 from .server_places import is_cloud
-from .server_shapes import Server, State
+from .server_shapes import ServedModel, Server, State
 
 MAX_MODELS_ASKED = 32  # Ollama and a llama.cpp router tell abilities one model at a time
+KOBOLDCPP_WINDOW = "/api/extra/true_max_context_length"
 
 
 class Line(Protocol):
@@ -110,8 +112,18 @@ async def _openai(line: Line) -> Server | None:
         return Server("openai_compatible", line.base_url, state=line.refusal) if line.refusal else None
     kind = shapes.openai_kind(rows)
     version = shapes.read_text(await line.get("/version"), "version") if kind == "vllm" else None
+    models = shapes.openai_models(rows)
+    if any(row["id"].startswith("koboldcpp/") for row in rows):
+        models = _with_window(models, shapes.koboldcpp_window(await line.get(KOBOLDCPP_WINDOW)))
     state: State = "loading" if was_loading else "ready"
-    return Server(kind, line.base_url, version, shapes.openai_models(rows), state=state)
+    return Server(kind, line.base_url, version, models, state=state)
+
+
+def _with_window(models: tuple[ServedModel, ...], tokens: int | None) -> tuple[ServedModel, ...]:
+    if tokens is None:
+        return models
+    told = {"window_tokens": tokens, "source": f"{KOBOLDCPP_WINDOW} value", "is_window_certain": True}
+    return tuple([replace(one, **told) for one in models])  # type: ignore[arg-type]
 
 
 _LOOKS: dict[str, Callable[[Line, str | None], Awaitable[Server | None]]] = {

@@ -335,6 +335,11 @@ def _openai_model(row: Wire, parent: Wire) -> ServedModel:
     )
 
 
+def koboldcpp_window(data: Any) -> int | None:
+    """`/api/extra/true_max_context_length`: KoboldCpp cuts longer prompts without a word."""
+    return _tokens(as_object(data).get("value"))
+
+
 # ------------------------------------------------------------------ which model is meant
 
 

@@ -42,6 +42,7 @@ __all__ = [
 
 MAX_ANSWER_BYTES = 8_000_000
 # A llama.cpp router would load the model to answer, were it not told otherwise.
+LOOK_S = 1.0  # an absent server refuses at once; a busy machine answers late
 TOKENIZE = "/tokenize?autoload=false"
 APPLY_TEMPLATE = "/apply-template?autoload=false"
 INPUT_TOKENS = "/v1/chat/completions/input_tokens?autoload=false"
@@ -102,7 +103,7 @@ async def served_window(
     return window
 
 
-async def discover(candidates: Sequence[str | Address] | None = None, *, timeout_s: float = 0.3) -> list[Server]:
+async def discover(candidates: Sequence[str | Address] | None = None, *, timeout_s: float = LOOK_S) -> list[Server]:
     """The servers that answer, in the order of the candidates; all are asked at once and past any proxy.
 
     Args:
@@ -113,7 +114,7 @@ async def discover(candidates: Sequence[str | Address] | None = None, *, timeout
 
 
 async def resolve_auto(
-    candidates: Sequence[str | Address] | None = None, *, timeout_s: float = 0.3
+    candidates: Sequence[str | Address] | None = None, *, timeout_s: float = LOOK_S
 ) -> tuple[Server, ServedModel]:
     """The model `Agent("auto")` takes, see `best_model`.
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 from uuid import uuid4
 
@@ -24,8 +25,11 @@ from ..types import (
     ToolUseBlock,
     ToolUseError,
 )
-from .recovery.lossless import UnclearError, fitted, parse_arguments
+from .recovery.lossless import UnclearError, fitted, parse_arguments, plain_name
+from .recovery.speech import BESIDE
 from .thinking import ThinkSplitter as ThinkSplitter
+
+_FENCED = re.compile(r"\s*```(?:json)?\s*(\{.*\})\s*```\s*", re.S)
 
 
 class Fold:
@@ -35,10 +39,10 @@ class Fold:
         tools: what the request offered; their schemas tell how arguments are read.
     """
 
-    __slots__ = ("_calls", "_tools", "attempts", "end", "signature", "text", "thinking")
+    __slots__ = ("_calls", "attempts", "end", "signature", "text", "thinking", "tools")
 
     def __init__(self, tools: Sequence[ToolSpec] = ()) -> None:
-        self._tools = tools
+        self.tools = tools
         self.text: list[str] = []
         self.thinking: list[str] = []
         self.signature: str | None = None
@@ -101,20 +105,27 @@ class Fold:
             return None
         return call
 
-    def message(self) -> AssistantMessage:
-        """The turn as one message: reasoning, then text, then calls in the order they began."""
+    @property
+    def has_calls(self) -> bool:
+        return bool(self._calls)
+
+    def message(self, used_ids: Collection[str] = ()) -> AssistantMessage:
+        """The turn as one message: reasoning, then text, then calls in the order they began.
+
+        Args:
+            used_ids: of earlier calls of the conversation; a call that comes with one of them gets an id of its own.
+        """
         end = self.end or StreamEnd()
         blocks: list[Block] = []
         if self.thinking:
             blocks.append(ThinkingBlock("".join(self.thinking), self.signature))
         if self.text:
             blocks.append(TextBlock("".join(self.text)))
-        seen: set[str] = set()
+        seen, schemas = set(used_ids), {tool.name: tool.parameters for tool in self.tools} if self._calls else {}
         for position, call in enumerate(self._calls):
             is_last = position == len(self._calls) - 1
-            schema = next((tool.parameters for tool in self._tools if tool.name == call.name), None)
-            block = call.block(was_cut=is_last and end.finish_reason == "length", seen=seen, schema=schema)
-            if block is not None:
+            block = call.block(was_cut=is_last and end.finish_reason == "length", seen=seen, schemas=schemas)
+            if block is not None and not (call.error == BESIDE and _is_said_in(blocks, call)):
                 blocks.append(block)
         return AssistantMessage(
             tuple(blocks),
@@ -126,6 +137,11 @@ class Fold:
             provider_fields=end.provider_fields,
             attempt=end.attempts[-1] if end.attempts else None,
         )
+
+
+def _is_said_in(blocks: Sequence[Block], call: _Call) -> bool:
+    """The server told the same call."""
+    return any(isinstance(one, ToolUseBlock) and (one.name, one.input) == (call.name, call.whole) for one in blocks)
 
 
 class _Call:
@@ -167,16 +183,16 @@ class _Call:
         return True
 
     def block(
-        self, *, was_cut: bool, seen: set[str], schema: dict[str, Any] | None
+        self, *, was_cut: bool, seen: set[str], schemas: Mapping[str, dict[str, Any]]
     ) -> ToolUseBlock | ToolUseError | None:
-        raw = "".join(self.arguments)
+        raw, self.name = "".join(self.arguments), plain_name(self.name, schemas)
         if not self.name and not self.id and not raw.strip() and self.whole is None and not self.error:
             return None
         if not self.id or self.id in seen:
             self.id = f"call_{uuid4().hex[:16]}"
         seen.add(self.id)
         if self.error is not None:
-            return ToolUseError(self.error, raw, self.id, self.name)
+            return ToolUseError(self.error, raw or json.dumps(self.whole or {}), self.id, self.name)
         if not self.name:
             return ToolUseError("the tool call has no name", raw, self.id)
         if self.whole is not None and raw.strip():
@@ -192,13 +208,15 @@ class _Call:
             return ToolUseError(f"the arguments of {self.name} are {cause}", raw, self.id, self.name)
         if not isinstance(value, dict):
             return ToolUseError(f"the arguments of {self.name} are JSON but not an object", raw, self.id, self.name)
+        schema = schemas.get(self.name)
         return ToolUseBlock(self.id, self.name, fitted(value, schema) if schema else value)
 
     def _said(self, raw: str) -> Any:
         """The arguments as a value; some models encode them twice."""
         if self.whole is not None:
             return self.whole
-        value = parse_arguments(raw) if raw.strip() else {}
+        fenced = _FENCED.fullmatch(raw)
+        value = parse_arguments(fenced[1] if fenced else raw) if raw.strip() else {}
         if isinstance(value, str) and value.lstrip().startswith("{"):
             value = parse_arguments(value)
         return {} if value is None else value

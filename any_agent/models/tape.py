@@ -50,16 +50,21 @@ class Tape:
     # -------------------------------------------------------------- recording
 
     def write(self, entry: Json) -> None:
-        """Append one line; the first one begins the tape anew."""
-        if not self._is_begun:
-            self._is_begun = True
-            with os.fdopen(
-                os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8"
-            ) as file:
-                file.write(json.dumps({"kind": "tape", "version": VERSION}) + "\n")
-        line = json.dumps(entry, ensure_ascii=False, default=str, separators=(",", ":")) + "\n"
-        with open(self.path, "a", encoding="utf-8") as file:
-            file.write(line)
+        """Append one line; the first one begins the tape anew, for the user's eyes only.
+
+        Raises:
+            ConfigurationError: it cannot be written.
+        """
+        lines = [entry] if self._is_begun else [{"kind": "tape", "version": VERSION}, entry]
+        how = os.O_WRONLY | os.O_CREAT | (os.O_APPEND if self._is_begun else os.O_TRUNC)
+        try:
+            os.makedirs(os.path.dirname(self.path), mode=0o700, exist_ok=True)
+            with os.fdopen(os.open(self.path, how, 0o600), "ab" if self._is_begun else "wb") as file:
+                file.write(b"".join(map(_line, lines)))
+        except OSError as error:
+            text = f"the tape {self.path} cannot be written: {error.strerror or error}"
+            raise ConfigurationError(text, field="record", value=self.path) from None
+        self._is_begun = True
 
     # -------------------------------------------------------------- playing
 
@@ -242,6 +247,15 @@ class ReplayModel:
 
     async def aclose(self) -> None:
         return None
+
+
+def _line(entry: Json) -> bytes:
+    """An entry as a line of JSON; half surrogates, which no file takes, are escaped."""
+    try:
+        text = json.dumps(entry, ensure_ascii=False, default=str, separators=(",", ":"))
+        return text.encode() + b"\n"
+    except UnicodeEncodeError:
+        return json.dumps(entry, default=str, separators=(",", ":")).encode() + b"\n"
 
 
 def _digest(given: tuple[Any, ...], secrets: tuple[str, ...]) -> str:

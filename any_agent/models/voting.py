@@ -11,8 +11,8 @@ from typing import Any, TypeAlias
 
 from ..errors import ProviderError
 from ..protocols import Model
-from ..types import Delta, ModelRequest, StreamEnd, ToolSpec, ToolUseBlock, Usage
-from .canonical import canonical
+from ..types import Attempt, Delta, ModelRequest, StreamEnd, ToolSpec, ToolUseBlock, Usage
+from .canonical import canonical, fits
 from .streaming import Fold
 
 ROUNDS = 2  # without a majority everybody is asked once more
@@ -128,10 +128,7 @@ class VotingModel:
             return False
         known = self._checks.get(spec.name)
         if known is None or known[0] is not spec.parameters:
-            from jsonschema.validators import validator_for
-
-            check = validator_for(spec.parameters)(spec.parameters).is_valid
-            known = self._checks[spec.name] = (spec.parameters, check)
+            known = self._checks[spec.name] = (spec.parameters, fits(spec.parameters))
         return known[1](call.input)
 
 
@@ -162,5 +159,15 @@ def _whole_end(elected: _Sample, samples: Sequence[_Sample]) -> StreamEnd:
         cost_usd = cost_usd + one.end.cost_usd if known else None  # type: ignore[operator]
     if usage is not None and any(one.end.usage is None for one in samples):
         usage = replace(usage, is_estimated=True)
-    attempts = tuple([attempt for one in samples for attempt in one.end.attempts])
+    others = tuple([attempt for one in samples if one is not elected for attempt in _paid(one.end)])
+    attempts = _paid(elected.end)
+    if attempts:
+        attempts = (*others, *attempts[:-1], replace(attempts[-1], others=others))
     return replace(elected.end, usage=usage, cost_usd=cost_usd, attempts=attempts)
+
+
+def _paid(end: StreamEnd) -> tuple[Attempt, ...]:
+    """The tries of one answer; the last one tells what the answer cost."""
+    if not end.attempts:
+        return ()
+    return (*end.attempts[:-1], replace(end.attempts[-1], usage=end.usage, cost_usd=end.cost_usd))

@@ -2,7 +2,7 @@
 
 History is always valid for the server that reads it next: arguments are a JSON object string, ids are unique, each call
 has exactly one result, in order, no result is an orphan, no two messages of one role stand in a row, the system message
-stands first; `to_server` also sees that the last word is not the assistant's.
+stands first; `to_server` also sees that neither the first nor the last word is the assistant's.
 """
 
 from __future__ import annotations
@@ -37,13 +37,14 @@ SAMPLING_PARAMS: frozenset[str] = frozenset(
 )
 NO_RESULT = "(no result: the call was interrupted)"
 GO_ON = "Go on."
+START = "(Here the conversation begins.)"
 
 
 def to_wire(messages: Sequence[Message], provider: str | None = None) -> list[Wire]:
     """Messages as OpenAI dicts. Provider fields (signatures, …) go back only to the provider they came from."""
     out: list[Wire] = []
     unanswered: dict[str, Wire] = {}  # calls of the last assistant message
-    renamed: dict[str, str] = {}  # ids that an earlier turn had used already
+    renamed: dict[str, list[str]] = {}  # ids that an earlier call had used already
     seen: set[str] = set()
     for message in messages:
         wire = message.wire
@@ -52,7 +53,7 @@ def to_wire(messages: Sequence[Message], provider: str | None = None) -> list[Wi
             object.__setattr__(message, "wire", wire)
         if message.__class__ is ToolMessage:
             if renamed:
-                wire = [{**one, "tool_call_id": renamed.get(one["tool_call_id"], one["tool_call_id"])} for one in wire]
+                wire = [{**one, "tool_call_id": _own_id(one["tool_call_id"], renamed)} for one in wire]
             out.extend(_pair(wire, unanswered))
             unanswered, renamed = {}, {}
             continue
@@ -82,21 +83,33 @@ def to_wire(messages: Sequence[Message], provider: str | None = None) -> list[Wi
 
 
 def to_server(messages: Sequence[Message], provider: str | None = None) -> list[Wire]:
-    """`to_wire`, fit to be answered: never with the assistant's word last, which llama.cpp would say once more."""
+    """`to_wire`, fit to be answered: never with the assistant's word last, which llama.cpp would say once more.
+
+    Nor with its word first, which strict templates refuse.
+    """
     out = to_wire(messages, provider)
+    first = 1 if out and out[0]["role"] == "system" else 0
+    if len(out) > first and out[first]["role"] == "assistant":
+        out.insert(first, {"role": "user", "content": START})
     if out and out[-1]["role"] == "assistant":
         out.append({"role": "user", "content": GO_ON})
     return out
 
 
-def _with_own_ids(wire: Wire, seen: set[str]) -> tuple[Wire, dict[str, str]]:
-    """The message with ids no earlier turn has used, and what became of the old ones."""
+def _own_id(call_id: str, renamed: Mapping[str, list[str]]) -> str:
+    """The call's id now; results of calls that shared one come in the order of the calls."""
+    ids = renamed.get(call_id) or [call_id]
+    return ids.pop(0) if len(ids) > 1 else ids[0]
+
+
+def _with_own_ids(wire: Wire, seen: set[str]) -> tuple[Wire, dict[str, list[str]]]:
+    """The message with ids no earlier call has used, and what became of the old ones."""
     calls = wire["tool_calls"]
     ids = {call["id"] for call in calls}
     if len(ids) == len(calls) and "" not in ids and ids.isdisjoint(seen):
         seen |= ids
         return wire, {}
-    renamed: dict[str, str] = {}
+    renamed: dict[str, list[str]] = {}
     own = []
     for call in calls:
         call_id = call["id"] or "call"
@@ -105,7 +118,7 @@ def _with_own_ids(wire: Wire, seen: set[str]) -> tuple[Wire, dict[str, str]]:
             number += 1
             call_id = f"{call['id'] or 'call'}_{number}"
         seen.add(call_id)
-        renamed.setdefault(call["id"], call_id)
+        renamed.setdefault(call["id"], []).append(call_id)
         own.append({**call, "id": call_id})
     return {**wire, "tool_calls": own}, renamed
 

@@ -146,6 +146,10 @@ class Asked:
             return value
         better = self._validator(value)
         better = await better if inspect.isawaitable(better) else better
+        if isinstance(better, bool) and not isinstance(value, bool):  # it says whether, not what
+            if not better:
+                raise ValueError("it was checked and refused")
+            return value
         return value if better is None else better
 
     def _accept(self, value: Any) -> None:

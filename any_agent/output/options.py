@@ -34,7 +34,7 @@ class OutputOptions(BaseModel):
     """Claude's spelling of a JSON Schema: `{"type": "json_schema", "schema": {…}}`; None: not given."""
     output_validator: Callable[[Any], Any] | None = None
     """Function of the value, sync or async: raises ValueError with what the model is told, or returns the value to use
-    (None: as it is). None: no further check."""
+    (None or True: as it is; False: refused). None: no further check."""
     output_retries: int = Field(2, ge=0)
     """How often a model whose answer does not fit is told so and asked again, within a run; 0: never."""
     output_mode: OutputMode = "auto"

@@ -17,7 +17,7 @@ from ..errors import ConfigurationError
 from ..models.canonical import canonical
 from ..models.recovery.dialects import balanced_end
 from ..models.recovery.lossless import UnclearError, parse_arguments
-from ..tools.schema import described, is_structured, portable, without_titles
+from ..tools.schema import checker, closed, described, is_structured, normalise_schema, parts, portable, without_titles
 from ..types import Json
 
 VALUE = "value"  # what is no object travels as the one field of an object: some servers take objects only
@@ -169,30 +169,26 @@ def output_of(wanted: Any) -> Output:
 
 
 def _of_schema(wanted: Mapping[str, Any]) -> Output:
-    from jsonschema.exceptions import SchemaError
-    from jsonschema.validators import validator_for
-
     shape = wanted
     if wanted.get("type") == "json_schema":
         inner = wanted.get("json_schema")
         shape = inner if isinstance(inner, Mapping) else wanted
     given = shape.get("schema") if wanted.get("type") == "json_schema" else wanted
-    schema: dict[str, Any] = dict(given) if isinstance(given, Mapping) else {}
+    if not isinstance(given, Mapping):
+        raise _no_output(wanted, "there is no 'schema' in it")
+    schema: dict[str, Any] = dict(given)
     try:
-        if not isinstance(given, Mapping):
-            raise SchemaError("there is no 'schema' in it")
-        validator = validator_for(schema)
-        validator.check_schema(schema)
-        checks = validator(schema)
-    except SchemaError as error:
-        raise _no_output(wanted, error.message) from None
+        if any(isinstance(one, type) for one in schema.values()):  # {"name": str}, as tools are told
+            schema = closed(normalise_schema(schema))
+        problems_of = checker(schema, "output_type")
+    except ConfigurationError as error:
+        raise _no_output(wanted, str(error)) from None
 
     def check(text: str) -> Any:
         value = json.loads(text)
-        problems = sorted(checks.iter_errors(value), key=lambda e: list(map(str, e.path)))[:_MOST_PROBLEMS]
+        problems = problems_of(value)
         if problems:
-            said = [f"{'.'.join(map(str, e.absolute_path))}: {e.message}".removeprefix(": ") for e in problems]
-            raise ValueError("; ".join(said))
+            raise ValueError("; ".join([f"{place}: {said}" if place else said for place, said in problems]))
         return value
 
     return _output(str(shape.get("name") or schema.get("title") or "answer"), schema, check)
@@ -205,7 +201,7 @@ def _of_type(wanted: Any) -> Output:
         schema = adapter.json_schema(schema_generator=_AllFields)
     except Exception as error:
         raise _no_output(wanted, str(error).splitlines()[0] if str(error) else type(error).__name__) from None
-    schema = _closed(without_titles(schema))
+    schema = closed(without_titles(schema))
     if is_structured(wanted):
         try:
             hints = get_type_hints(wanted, include_extras=True)
@@ -241,33 +237,10 @@ def _output(name: str, schema: dict[str, Json], check: Callable[[str], Any]) -> 
     return Output(known_as, schema, is_wrapped, _is_strict(schema), check)
 
 
-def _parts(schema: Any) -> list[dict[str, Any]]:
-    """All the schemas in a schema."""
-    if isinstance(schema, list):
-        return [part for one in schema for part in _parts(one)]
-    if not isinstance(schema, dict):
-        return []
-    found = [schema]
-    for key, value in schema.items():
-        if key in ("properties", "$defs", "definitions", "patternProperties") and isinstance(value, dict):
-            found += _parts(list(value.values()))
-        elif key not in ("enum", "const", "default", "examples", "required"):
-            found += _parts(value)
-    return found
-
-
-def _closed(schema: Any) -> Any:
-    """Objects take the fields they name and no others, unless they say something else."""
-    for part in _parts(schema):
-        if part.get("type") == "object" and "properties" in part:
-            part.setdefault("additionalProperties", False)
-    return schema
-
-
 def _is_strict(schema: Any) -> bool:
     return all(
         part.get("additionalProperties") is False and set(part.get("required", ())) == set(part.get("properties", {}))
-        for part in _parts(schema)
+        for part in parts(schema)
         if part.get("type") == "object" or "properties" in part
     )
 

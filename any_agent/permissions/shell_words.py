@@ -13,6 +13,7 @@ _MOST_WORDS = 64  # after a runner
 _DEEPEST = 6
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*(\[[^\]]*\])?\+?=")
 _IFS = re.compile(r"\$IFS\b|\$\{IFS[^}]*\}")
+_SHELLS = {"sh", "bash", "dash", "zsh", "ksh", "fish", "csh", "tcsh", "ash"}
 _KEYWORDS = {
     *("if", "then", "elif", "else", "while", "until", "do", "for", "case", "function", "coproc", "select", "in"),
     *("!", "{", "}", "[[", "fi", "done", "esac"),
@@ -76,13 +77,16 @@ def _starts(words: tuple[str, ...], depth: int) -> Iterator[tuple[str, ...]]:
     """The command, and those it would run itself."""
     place = 0
     while place < len(words) and (words[place] in _KEYWORDS or _ASSIGNMENT.match(words[place])):
-        place += 1
+        place += 2 if words[place] == "function" else 1  # and its name
     words = words[place:]
     if not words:
         return
     yield words
-    if words[0].rpartition("/")[2].casefold() not in _RUNNERS:
+    if _name(words[0]) not in _RUNNERS:
         return
+    for place, word in enumerate(words):
+        if _name(word) in _SHELLS and all(one.startswith("-") for one in words[place + 1 :]):
+            yield (UNKNOWN,)  # it reads its commands from a pipe or a file
     if depth >= _DEEPEST or len(words) > _MOST_WORDS:
         yield (UNKNOWN,)
         return
@@ -94,6 +98,10 @@ def _starts(words: tuple[str, ...], depth: int) -> Iterator[tuple[str, ...]]:
             inner.read()
             for command in inner.commands:
                 yield from _starts(tuple(command), depth + 1)
+
+
+def _name(word: str) -> str:
+    return word.rpartition("/")[2].casefold()
 
 
 class _Reader:
@@ -185,7 +193,10 @@ class _Reader:
         if self._word is not None and self._word.isdigit():  # 2>…
             self._word = None
         self._end_word()
-        self._skips_word = not self.text.startswith("(", self.place)  # >(…) is a command
+        if self.text.startswith("<<", self.place):  # what follows <<< is read: by a shell, as commands
+            self.place += 2
+        else:
+            self._skips_word = not self.text.startswith("(", self.place)  # >(…) is a command
 
     def _escaped(self) -> None:
         char = self.text[self.place : self.place + 1]

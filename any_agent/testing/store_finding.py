@@ -141,8 +141,14 @@ class FindingSuite:
         await store.append(child, [{"kind": "session", "parent_session_id": s}, said("user", word)])
         await store.save_interaction(s, word, word)
         await store.cache(word, word, 60, session_id=s)
+        unowned, others = uuid4().hex, uuid4().hex
+        await store.append(others, [said("user", "stays")])
+        await store.cache(unowned, word, 60)  # as agents do: several sessions may have asked for it
+        await store.cache(others, "stays", 60, session_id=others)
         fence = await store.lease(s, "me")
+        assert await store.delete(uuid4().hex) == 0 and await store.cached(unowned) == word
         assert await store.delete(s, keep_ledger=True) == 2
+        assert await store.cached(unowned) is None and await store.cached(others) == "stays"
         assert await store.load(s) == [] and await store.load(child) == [] and await store.search(word) == []
         assert await store.session(s) is None and await store.cached(word) is None
         assert await store.pending_approvals(s) == [] and await store.list_sessions(tag=tag) == []

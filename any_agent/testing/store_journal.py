@@ -164,6 +164,7 @@ class JournalSuite:
         assert await listed(search=f"100%_{word[:20]}") == [ids[2]]
         assert await listed(search=ids[3]) == [ids[3]]
         assert await listed(parent_session_id=ids[0]) == [ids[2]]
+        assert [s for s in await listed(limit=50) if s in ids] == [ids[1], ids[3], ids[0]]
         assert await listed(search=uuid4().hex) == []
 
     async def test_rewound_messages_leave_the_history(self, store: Any) -> None:

@@ -3,10 +3,11 @@
 from .context import CancelSignal, ToolContext
 from .registry import ToolRegistry, class_tools
 from .schema import ToolParameter, normalise_schema
+from .subagents import Subagent
 from .tool import Tool, ToolResult, tool
 from .traits import ToolTraits
 
 __all__ = [
-    "CancelSignal", "Tool", "ToolContext", "ToolParameter", "ToolRegistry", "ToolResult", "ToolTraits",
+    "CancelSignal", "Subagent", "Tool", "ToolContext", "ToolParameter", "ToolRegistry", "ToolResult", "ToolTraits",
     "class_tools", "normalise_schema", "tool",
 ]  # fmt: skip

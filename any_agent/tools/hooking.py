@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +21,7 @@ from ..hooks import (
     decide,
 )
 from ..models.wire import to_wire
-from ..types import Message, ToolUseBlock
+from ..types import AssistantMessage, Message, ToolMessage, ToolResultBlock, ToolUseBlock
 from .running import Outcome, render
 
 
@@ -30,7 +31,7 @@ async def before_tool(
     """What the PreToolUse hooks decide; None: nothing."""
     if not hooks.get(HOOK_PRE_TOOL_USE):
         return None
-    event = PreToolUseEvent(call.name, dict(call.input), call.id, to_wire(history))
+    event = PreToolUseEvent(call.name, deepcopy(call.input), call.id, as_it_stands(history))
     return await decide(hooks, HOOK_PRE_TOOL_USE, event, context)
 
 
@@ -43,18 +44,31 @@ async def after_tool(
         HookAbortedError: a hook ends the run.
     """
     decisions: list[HookDecision | None] = []
+    result = ToolResultBlock(call.id, outcome.content, outcome.is_error)
     if outcome.is_error and hooks.get(HOOK_POST_TOOL_USE_FAILURE):
-        failed = PostToolUseFailureEvent(call.name, call.input, outcome.content, call.id, to_wire(history))
+        told = deepcopy(call.input), outcome.content, call.id, as_it_stands(history, result)
+        failed = PostToolUseFailureEvent(call.name, *told)
         decisions.append(await decide(hooks, HOOK_POST_TOOL_USE_FAILURE, failed, context))
     if hooks.get(HOOK_POST_TOOL_USE):
         shown = outcome.content if outcome.data is None else outcome.data
-        event = PostToolUseEvent(call.name, call.input, shown, call.id, to_wire(history))
+        event = PostToolUseEvent(call.name, deepcopy(call.input), shown, call.id, as_it_stands(history, result))
         decisions.append(await decide(hooks, HOOK_POST_TOOL_USE, event, context))
     for decision in decisions:
         outcome = with_context(outcome, decision)
         if getattr(decision, "ends_run", False):
             raise ended_by(decision)
     return outcome
+
+
+def as_it_stands(history: Sequence[Message], *results: ToolResultBlock) -> list[dict[str, Any]]:
+    """OpenAI dicts of a history that ends in open calls, with the results there are. A copy."""
+    last = history[-1] if history else None
+    if not isinstance(last, AssistantMessage) or not last.tool_calls:
+        return deepcopy(to_wire(history))
+    wire = to_wire([*history, ToolMessage(results)])  # a server would be told that the others have no result
+    place = len(wire) - len(last.tool_calls)
+    known = {result.tool_use_id for result in results}
+    return deepcopy([*wire[:place], *[one for one in wire[place:] if one["tool_call_id"] in known]])
 
 
 def with_context(outcome: Outcome, decision: HookDecision | None) -> Outcome:

@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 from ..types import ToolUseBlock, ToolUseError
 from .registry import ToolRegistry
 
+CANCEL_AGAIN_S = 3.0  # more than a tool may take to tidy up
 E = TypeVar("E")
 Call = ToolUseBlock | ToolUseError
 
@@ -29,10 +30,15 @@ def batches(calls: Sequence[Call], registry: ToolRegistry, *, is_parallel: bool 
 
 
 class Outbox(Generic[E]):
-    """Where tasks put their events; `until_done` gives them out in the order they happen."""
+    """Where tasks put their events; `until_done` gives them out in the order they happen.
 
-    def __init__(self) -> None:
-        self._events: deque[E] = deque()
+    Args:
+        cancel_again_s: a task that does not end is cancelled again after so many seconds.
+    """
+
+    def __init__(self, cancel_again_s: float = CANCEL_AGAIN_S) -> None:
+        self._cancel_again_s = cancel_again_s
+        self.left = self._events = deque[E]()
         self._changed = asyncio.Event()
 
     def put(self, event: E) -> None:
@@ -40,7 +46,10 @@ class Outbox(Generic[E]):
         self._changed.set()
 
     async def until_done(self, tasks: Sequence[asyncio.Future[None]]) -> AsyncIterator[E]:
-        """Every event until all tasks are done; what a task raises ends the others. Leaving cancels them."""
+        """Every event until all tasks are done; what a task raises ends the others.
+
+        Leaving cancels them and waits for their end; what they still put is in `left`.
+        """
         for task in tasks:
             task.add_done_callback(lambda _: self._changed.set())
         try:
@@ -55,8 +64,10 @@ class Outbox(Generic[E]):
                 for task in failed:
                     task.result()
         finally:
-            running = [task for task in tasks if not task.done()]
-            for task in running:
-                task.cancel()
-            if running:
-                await asyncio.gather(*running, return_exceptions=True)
+            while running := [task for task in tasks if not task.done()]:
+                for task in running:
+                    task.cancel()
+                await asyncio.wait(running, timeout=self._cancel_again_s)  # a hook after a tool may wait for long
+            for task in tasks:
+                if not task.cancelled():
+                    task.exception()

@@ -12,6 +12,14 @@ from .repeats import told_of_repetition
 from .tool import Tool
 
 
+class Waiting(Exception):
+    """A call waits for approvals: of these ids (none: its own)."""
+
+    def __init__(self, *approval_ids: str) -> None:
+        super().__init__(*approval_ids)
+        self.approval_ids = approval_ids
+
+
 def found(
     registry: ToolRegistry, call: ToolUseBlock | ToolUseError, history: Sequence[Message], repeats: Mapping[str, int]
 ) -> tuple[Tool, ToolUseBlock]:

@@ -36,7 +36,7 @@ class ToolRegistry:
         self._find = find
         self._specs: tuple[ToolSpec, ...] | None = None
         self.kept = ResultCache()
-        for one in tools:
+        for one in [tools] if callable(tools) or isinstance(tools, str) else tools:
             self.register(one)
 
     def register(self, new: Any, *, replace: bool = False) -> Tool:
@@ -51,6 +51,10 @@ class ToolRegistry:
             text = f"{new!r} is neither a Tool nor a function"
             raise ConfigurationError(text, field="tools", value=new, allowed="Tool, function, name")
         added: Tool = new if isinstance(new, Tool) else tool(new)
+        if added.lacks_self:
+            text = f"{added.name} is a method without its object; give the one of an instance"
+            raise ConfigurationError(text, field="tools", value=added.name, allowed="instance.method")
+        added.look_again()
         if added.name in self._tools and not replace:
             text = f"a tool named {added.name!r} is registered already; pass replace=True"
             raise ConfigurationError(text, field="tools", value=added.name, allowed="a new name")
@@ -108,6 +112,10 @@ class ToolRegistry:
 
     def names(self) -> list[str]:
         return list(self._tools)
+
+    def to_openai_format(self) -> list[dict[str, Json]]:
+        """All of them, as OpenAI's `tools=` takes them."""
+        return [one.to_openai_format() for one in self._tools.values()]
 
     def __iter__(self) -> Iterator[Tool]:
         return iter(self._tools.values())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence, Set, ValuesView
 from copy import deepcopy
 from dataclasses import asdict, dataclass, is_dataclass
 from enum import Enum
@@ -15,7 +15,9 @@ from ..errors import ToolError, ToolExecutionError, ToolInputError, ToolTimeoutE
 from ..models.canonical import canonical
 from ..types import Json
 from .context import ToolContext
+from .refusals import Waiting
 from .registry import ResultCache
+from .threads import uptime_s
 from .tool import Tool, ToolResult, tool
 
 GRACE_S = 2.0  # what a cancelled tool may take to tidy up; then it is left behind
@@ -60,7 +62,7 @@ async def run_tool(
         key = (one.name, canonical(dict(arguments)), (made.session_id, str(made.cwd)) if made else None)
         kept: ToolResult | None = cache.get(key)
         if kept is not None:
-            return _outcome(one, deepcopy(kept), tokens)
+            return _told(one, deepcopy(kept), tokens)
     tries = 0
     try:
         if not one.retries:
@@ -70,17 +72,32 @@ async def run_tool(
                 with attempt:
                     tries += 1
                     result = await _try(one, arguments, made, limit_s)
-    except ToolInputError:
+    except (ToolInputError, Waiting):
         raise
     except Exception as error:  # told to the model, which may do better
-        said = str(error) if isinstance(error, ToolError) else f"{type(error).__name__}: {error}"
+        said = str(error) if isinstance(error, ToolError) else _named(error)
         return Outcome(shortened(f"Error: {said}{f' (tried {tries} times)' if tries > 1 else ''}", tokens), True)
     if key is not None and cache is not None and one.cache_ttl is not None:
         try:
             cache.put(key, deepcopy(result), one.cache_ttl)
         except Exception:  # what cannot be copied is not kept
             _log.debug("the result of %s cannot be kept", one.name)
-    return _outcome(one, result, tokens)
+    return _told(one, result, tokens)
+
+
+def _told(one: Tool, result: ToolResult, tokens: int | None) -> Outcome:
+    try:
+        return _outcome(one, result, tokens)
+    except Exception as error:  # a repr that fails, a further tool that is none
+        said = f"Error: {one.name} has run, but its result cannot be told: {_named(error)}"
+        return Outcome(shortened(said, tokens), True)
+
+
+def _named(error: BaseException) -> str:
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:  # its own __str__ fails
+        return type(error).__name__
 
 
 def _outcome(one: Tool, result: ToolResult, tokens: int | None) -> Outcome:
@@ -89,7 +106,9 @@ def _outcome(one: Tool, result: ToolResult, tokens: int | None) -> Outcome:
     content = render(result.data)
     if new_tools:
         content = f"{'' if content == NOTHING else content}\nNew tools: {', '.join(t.name for t in new_tools)}".strip()
-    return Outcome(shortened(content, tokens), data=result.data, ends_run=ends_run, new_tools=new_tools)
+    if not ends_run:  # else it is the answer: nothing is left out of that
+        content = shortened(content, tokens)
+    return Outcome(content, data=result.data, ends_run=ends_run, new_tools=new_tools)
 
 
 def _retrying(one: Tool) -> Any:
@@ -110,14 +129,16 @@ async def _try(
     one: Tool, arguments: Mapping[str, Json], context: ToolContext | None, limit_s: float | None
 ) -> ToolResult:
     """One try, in a task of its own: so a stop of ours is never mistaken for one of the tool's."""
-    work = asyncio.ensure_future(_guarded(one, arguments, context))
+    work, began_s = asyncio.ensure_future(_guarded(one, arguments, context)), uptime_s()
     try:
         done, _ = await asyncio.wait({work}, timeout=limit_s)
     except asyncio.CancelledError:
-        await _stop(one, work, context)
-        raise
+        await _stop(one, work, context, began_s)
+        if not work.done() or work.cancelled() or work.exception() is not None:
+            raise
+        return work.result()  # it had finished, or did so when it was told to stop: it has run, and that is told
     if not done:
-        await _stop(one, work, context)
+        await _stop(one, work, context, began_s)
         raise ToolTimeoutError(f"{one.name} took longer than {limit_s:g} s", tool_name=one.name)
     if work.cancelled():
         raise ToolExecutionError(f"{one.name} was cancelled from inside", tool_name=one.name)
@@ -127,17 +148,23 @@ async def _try(
 async def _guarded(one: Tool, arguments: Mapping[str, Json], context: ToolContext | None) -> ToolResult:
     try:
         return await one.call(arguments, context)
-    except (Exception, asyncio.CancelledError, KeyboardInterrupt):
+    except (Exception, asyncio.CancelledError, KeyboardInterrupt, GeneratorExit):
         raise
     except BaseException as error:  # SystemExit ends the call, not the program
-        raise ToolExecutionError(f"{type(error).__name__}: {error}", tool_name=one.name) from None
+        raise ToolExecutionError(_named(error), tool_name=one.name) from None
 
 
-async def _stop(one: Tool, work: asyncio.Future[ToolResult], context: ToolContext | None) -> None:
+async def _stop(one: Tool, work: asyncio.Future[ToolResult], context: ToolContext | None, began_s: float) -> None:
+    from .children import children_of, end
+
+    begun = [] if work.done() else children_of(work, began_s)
     if context is not None:
         context.cancelled.set()
     work.cancel()
-    await asyncio.wait({work}, timeout=GRACE_S)
+    try:
+        await asyncio.wait({work}, timeout=getattr(one, "grace_s", GRACE_S))
+    finally:
+        end(begun)
     if not work.done():
         _log.warning("tool %s does not end though it was cancelled; it is left behind", one.name)
         work.add_done_callback(_forget)
@@ -183,7 +210,7 @@ def _plain(value: Any) -> Any:
         return value.model_dump(mode="json")
     if is_dataclass(value) and not isinstance(value, type):
         return asdict(value)
-    if isinstance(value, (set, frozenset)):
+    if isinstance(value, (Set, ValuesView, Sequence)) and not isinstance(value, (str, bytes, bytearray)):
         return list(value)
     if isinstance(value, Mapping):
         return dict(value)

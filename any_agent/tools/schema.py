@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import sys
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, cast
+from functools import lru_cache
+from typing import Annotated, Any, NoReturn, cast
 
 from ..errors import ConfigurationError
 from ..types import Json
@@ -52,7 +54,7 @@ def normalise_schema(schema: Any) -> dict[str, Json]:
     """
     if is_structured(schema):
         return structured_schema(schema)
-    if not isinstance(schema, (Mapping, Iterable)):
+    if isinstance(schema, str) or not isinstance(schema, (Mapping, Iterable)):
         raise ConfigurationError(
             f"{schema!r} does not say what a tool takes",
             field="input_schema",
@@ -61,19 +63,33 @@ def normalise_schema(schema: Any) -> dict[str, Json]:
         )
     if not isinstance(schema, Mapping):
         parameters = list(schema)
-        properties = {p.name: p.schema() for p in parameters}
-        return {"type": "object", "properties": properties, "required": [p.name for p in parameters if p.required]}
+        for one in parameters:
+            if not isinstance(one, ToolParameter):
+                _no_type(one)
+        return _of_fields({p.name: p.schema() for p in parameters}, [p.name for p in parameters if p.required])
     if _is_json_schema(schema):
         out = dict(schema)
         out.setdefault("type", "object")
         out.setdefault("properties", {})
+        _check_words(out)
         return out
     properties, required = {}, []
     for name, spec in schema.items():
         properties[name], is_required = _property(spec)
         if is_required:
             required.append(name)
-    return {"type": "object", "properties": properties, "required": required}
+    return _of_fields(properties, required)
+
+
+def _of_fields(properties: dict[str, dict[str, Json]], required: list[str]) -> dict[str, Json]:
+    _check_words(list(properties.values()))
+    schema: dict[str, Json] = {"type": "object", "properties": properties, "required": required}
+    for one in properties.values():
+        for name, meant in one.pop("$defs", {}).items():  # a $ref counts from the root
+            if schema.setdefault("$defs", {}).setdefault(name, meant) != meant:
+                text = f"two types of the parameters are called {name}; rename one"
+                raise ConfigurationError(text, field="input_schema", value=name, allowed="names that differ")
+    return schema
 
 
 def _property(spec: Any) -> tuple[dict[str, Json], bool]:
@@ -150,22 +166,47 @@ def type_schema(hint: Any) -> dict[str, Json]:
     if plain is not None:
         return {"type": plain}
     if isinstance(hint, str):
-        return {"type": hint}
+        return {"type": hint} if hint in JSON_TYPES.values() else _no_type(hint)
     if hint is Any:
         return {}
     from pydantic import TypeAdapter
 
     try:
-        schema = cast("dict[str, Json]", without_titles(TypeAdapter(portable(hint)).json_schema()))
+        plain_schema = TypeAdapter(portable(hint)).json_schema(schema_generator=schema_maker())
     except Exception:
-        raise ConfigurationError(
-            f"{hint!r} is no type a tool parameter can have",
-            field="input_schema",
-            value=hint,
-            allowed="a type or JSON Schema",
-        ) from None
+        return _no_type(hint)
+    schema = closed(without_titles(plain_schema))
     told = described(hint)
     return {**schema, "description": told} if told and "description" not in schema else schema
+
+
+def _no_type(hint: Any) -> NoReturn:
+    allowed = f"a type, JSON Schema, {', '.join(JSON_TYPES.values())}"
+    text = f"{hint!r} is no type a tool parameter can have; allowed: {allowed}"
+    raise ConfigurationError(text, field="input_schema", value=hint, allowed=allowed)
+
+
+@lru_cache(maxsize=1)
+def schema_maker() -> Any:
+    """Pydantic's generator of JSON Schema, which leaves out defaults that JSON cannot say and warns of nothing."""
+    from pydantic.json_schema import GenerateJsonSchema
+
+    class Quiet(GenerateJsonSchema):
+        def emit_warning(self, kind: Any, detail: str) -> None:
+            return None
+
+        def encode_default(self, dft: Any) -> Any:
+            told = super().encode_default(dft)
+            json.dumps(told, allow_nan=False)  # a PydanticSerializationError is a ValueError, too
+            return told
+
+        def default_schema(self, schema: Any) -> Any:
+            try:
+                return super().default_schema(schema)
+            except ValueError:
+                return self.generate_inner(schema["schema"])
+
+    return Quiet
 
 
 def portable(hint: Any) -> Any:
@@ -216,6 +257,38 @@ def without_titles(schema: Any) -> Any:
     return out
 
 
+def parts(schema: Any) -> list[dict[str, Any]]:
+    """All the schemas in a schema, itself first."""
+    if isinstance(schema, list):
+        return [part for one in schema for part in parts(one)]
+    if not isinstance(schema, dict):
+        return []
+    found = [schema]
+    for key, value in schema.items():
+        if key in ("properties", "$defs", "definitions", "patternProperties") and isinstance(value, dict):
+            found += parts(list(value.values()))
+        elif key not in ("enum", "const", "default", "examples", "required"):
+            found += parts(value)
+    return found
+
+
+def closed(schema: Any) -> Any:
+    """Objects take the fields they name and no others, unless they say something else: nothing is dropped silently."""
+    for part in parts(schema):
+        if part.get("type") == "object" and "properties" in part:
+            part.setdefault("additionalProperties", False)
+    return schema
+
+
+def _check_words(schema: Any) -> None:
+    """Look for types that there are not; the whole check needs a package that loads at the first call."""
+    for part in parts(schema):
+        named = part.get("type")
+        for one in named if isinstance(named, list) else [named]:
+            if isinstance(one, str) and one not in JSON_TYPES.values():
+                _no_type(one)
+
+
 def _is_optional(hint: Any) -> bool:
     return types.NoneType in typing.get_args(hint)
 
@@ -223,29 +296,35 @@ def _is_optional(hint: Any) -> bool:
 # ------------------------------------------------------------------ arguments
 
 
-def checker(schema: dict[str, Json]) -> Callable[[Any], str | None]:
-    """A compiled check: what is wrong with the arguments, in words for the model; None when nothing is.
+def checker(schema: dict[str, Json], field: str = "input_schema") -> Callable[[Any], list[tuple[str, str]]]:
+    """A compiled check: (place, problem) of what is wrong with a value, at most five. Nothing is fetched.
 
     Raises:
-        ConfigurationError: the schema itself is wrong.
+        ConfigurationError: the schema itself is wrong; also from the check, when a `$ref` leads nowhere.
     """
-    from jsonschema.exceptions import SchemaError
+    from jsonschema.exceptions import SchemaError, best_match
     from jsonschema.validators import validator_for
+    from referencing.exceptions import Unresolvable
+    from referencing.jsonschema import EMPTY_REGISTRY  # the default one fetches what a $ref names
+
+    def wrong(told: str) -> ConfigurationError:
+        return ConfigurationError(
+            f"this is no JSON Schema: {told}", field=field, value=schema, allowed="JSON Schema, whole in itself"
+        )
 
     kind = validator_for(schema)
     try:
         kind.check_schema(schema)
     except SchemaError as error:
-        where = ".".join(map(str, error.absolute_path)) or "the schema"
-        text = f"this is no JSON Schema: {where}: {error.message}"
-        raise ConfigurationError(text, field="input_schema", value=schema, allowed="JSON Schema") from None
-    validator = kind(schema)
+        raise wrong(f"{'.'.join(map(str, error.absolute_path)) or 'the schema'}: {error.message}") from None
+    validator = kind(schema, registry=EMPTY_REGISTRY)
 
-    def check(arguments: Any) -> str | None:
-        problems = sorted(validator.iter_errors(arguments), key=lambda e: list(map(str, e.path)))
-        if not problems:
-            return None
-        said = [f"{'.'.join(map(str, e.absolute_path)) or 'arguments'}: {e.message}" for e in problems[:5]]
-        return "; ".join(said)
+    def check(value: Any) -> list[tuple[str, str]]:
+        try:
+            problems = sorted(validator.iter_errors(value), key=lambda e: list(map(str, e.path)))[:5]
+        except Unresolvable as error:
+            raise wrong(f"$ref {error.ref} leads nowhere; put what it means into $defs") from None
+        told = [best_match([e]) or e for e in problems]  # of a union: what is wrong with the nearest one
+        return [(".".join(map(str, e.absolute_path)), e.message) for e in told]
 
     return check

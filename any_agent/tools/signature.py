@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import inspect
+import sys
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -13,7 +14,17 @@ from typing import Annotated, Any
 from ..errors import ConfigurationError, ToolInputError
 from ..types import Json
 from .context import ToolContext
-from .schema import JSON_TYPES, described, is_structured, portable, structured_schema, without_titles
+from .schema import (
+    JSON_TYPES,
+    closed,
+    described,
+    is_structured,
+    portable,
+    schema_maker,
+    structured_schema,
+    type_schema,
+    without_titles,
+)
 
 _ARGUMENT_NAMES = ("args", "arguments", "input", "params", "tool_input")
 _COMPOSED = {"$ref", "anyOf", "oneOf", "allOf", "patternProperties"}
@@ -42,11 +53,12 @@ class Signature:
         self.is_method = bool(parameters) and parameters[0].name in ("self", "cls")
         parameters = parameters[self.is_method :]
         self.hints = _hints(function, parameters)
+        self.lacks_types = any(isinstance(p.annotation, str) and p.name not in self.hints for p in parameters)
         self.context_name = next((p.name for p in parameters if _is_context(self.hints.get(p.name))), None)
-        self.takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
-        self.parameters = [
-            p for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL) and p.name != self.context_name
-        ]
+        self._rest = next((p.name for p in parameters if p.kind is p.VAR_KEYWORD), "")
+        self.takes_any = bool(self._rest)
+        self._all = [p for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+        self.parameters = [p for p in self._all if p.name != self.context_name]
         self.whole = self._whole_name(input_schema)
         self.whole_type = self._whole_type(input_schema)
         self._defaults: dict[str, Json] = {}
@@ -93,11 +105,16 @@ class Signature:
             # Pydantic refuses some names (`_x`, `schema`): the alias is what the model sees.
             fields[f"field_{number}"] = (portable(hint), Field(default, alias=p.name, **more))
         try:
-            schema: dict[str, Json] = without_titles(create_model("Arguments", **fields).model_json_schema())
+            model = create_model("Arguments", **fields)
+            schema: dict[str, Json] = without_titles(model.model_json_schema(schema_generator=schema_maker()))
         except Exception as error:
             said = str(error).splitlines()[0]
             raise _unfit(self.function, f"has a parameter whose type no JSON Schema can tell: {said}") from None
         schema.setdefault("properties", {})
+        closed(list(schema.get("$defs", {}).values()))
+        if self.takes_any:  # the rest of them are told by one type
+            others = self.hints.get(self._rest, Any)
+            schema["additionalProperties"] = True if others is Any else type_schema(others)
         return schema
 
     def fit(self, schema: Mapping[str, Json]) -> None:
@@ -142,30 +159,31 @@ class Signature:
             value = arguments.get(name)
             if value.__class__ is float:
                 arguments[name] = int(value)
-        places: list[Any] = []
-        named: dict[str, Any] = {}
         if self.whole is not None:
             value = arguments if self.whole_type is None else _made(self._whole_adapter, arguments, tool_name)
-            places.append(value)
+            arguments = {self.whole: value}
         else:
             for name, adapter in self._adapters.items():
                 if name in arguments:
                     arguments[name] = _made(adapter, arguments[name], tool_name, name)
             if not self.takes_any and (unknown := arguments.keys() - self._names):
                 raise ToolInputError(f"{tool_name}: there is no argument {sorted(unknown)[0]!r}", tool_name=tool_name)
-            places = [arguments.pop(n) for n in self._only_by_place if n in arguments]
-            named = arguments
         if self.context_name is not None:
-            named = {**named, self.context_name: context or ToolContext(tool_name)}
-        return places, named
+            arguments[self.context_name] = context or ToolContext(tool_name)
+        last = max([place for place, p in enumerate(self._by_place) if p.name in arguments], default=-1)
+        places = [arguments.pop(p.name, p.default) for p in self._by_place[: last + 1]]
+        return places, arguments
 
     @cached_property
     def _names(self) -> set[str]:
         return {p.name for p in self.parameters}
 
     @cached_property
-    def _only_by_place(self) -> list[str]:
-        return [p.name for p in self.parameters if p.kind is p.POSITIONAL_ONLY]
+    def _by_place(self) -> list[inspect.Parameter]:
+        """Parameters that are given by their place: those that take no name, and the one that takes everything."""
+        taken = [p for p in self._all if p.kind is not p.KEYWORD_ONLY]
+        places = [n for n, p in enumerate(taken) if p.kind is p.POSITIONAL_ONLY or p.name == self.whole]
+        return taken[: places[-1] + 1] if places else []
 
     @cached_property
     def _whole_adapter(self) -> Any:
@@ -230,12 +248,14 @@ def _hints(function: Callable[..., Any], parameters: list[inspect.Parameter]) ->
     inner: Any = getattr(function, "func", function)  # of a partial
     if not inspect.isroutine(inner):
         inner = type(inner).__call__
-    try:
-        found = typing.get_type_hints(inner, include_extras=True)
-        return {p.name: found[p.name] for p in parameters if p.name in found}
-    except Exception:
-        found = {}
-    space = getattr(inspect.unwrap(inner), "__globals__", {})
+    nearby: dict[str, Any] = {}
+    for _ in range(2):
+        try:
+            found = typing.get_type_hints(inner, localns=nearby or None, include_extras=True)
+            return {p.name: found[p.name] for p in parameters if p.name in found}
+        except Exception:
+            found, nearby = {}, _names_around(inspect.unwrap(inner))
+    space = {**getattr(inspect.unwrap(inner), "__globals__", {}), **nearby}
     for p in parameters:
         if p.annotation is p.empty:
             continue
@@ -248,6 +268,16 @@ def _hints(function: Callable[..., Any], parameters: list[inspect.Parameter]) ->
             if _is_context(p.annotation):
                 found[p.name] = ToolContext
     return found
+
+
+def _names_around(function: Any) -> dict[str, Any]:
+    """The names where a function was defined, as far as what defines it is still running: types of a test, say."""
+    names: dict[str, Any] = {}
+    code, frame = getattr(function, "__code__", None), sys._getframe()
+    while code is not None and (frame := frame.f_back) is not None:  # type: ignore[assignment]
+        if code in frame.f_code.co_consts:
+            names, code = {**frame.f_locals, **names}, frame.f_code
+    return names
 
 
 # ------------------------------------------------------------------ docstrings
@@ -267,6 +297,8 @@ def parameter_docs(function: Callable[..., Any]) -> dict[str, str]:
 def _docstring(documented: Any) -> Any:
     inner = getattr(documented, "func", documented)  # of a partial
     doc = getattr(inner, "__doc__", None)  # its own: an inherited one speaks of something else
+    if not doc and not isinstance(inner, type) and not inspect.isroutine(inner):  # an object that can be called
+        doc = vars(type(inner)).get("__call__", inner).__doc__
     if not doc:
         return None
     from docstring_parser import parse

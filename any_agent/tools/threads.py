@@ -5,9 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
+
+
+def uptime_s() -> float:
+    """The clock by which Linux dates processes; 0 where there is none."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else 0.0
 
 
 async def in_thread(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -41,5 +47,7 @@ async def in_thread(function: Callable[..., Any], *args: Any, **kwargs: Any) -> 
         with suppress(RuntimeError):  # the loop is closed: nobody waits any more
             loop.call_soon_threadsafe(settle, value, problem)
 
-    threading.Thread(target=work, name=f"any_agent {getattr(function, '__name__', 'tool')}", daemon=True).start()
+    # The name is held while it runs: `children` looks for it in this frame.
+    thread = threading.Thread(target=work, name=f"any_agent {getattr(function, '__name__', 'tool')}", daemon=True)
+    thread.start()
     return await done

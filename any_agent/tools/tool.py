@@ -16,7 +16,7 @@ from .context import ToolContext
 from .schema import ToolParameter, checker, normalise_schema
 from .signature import Signature, summary
 from .threads import in_thread
-from .traits import Effect, ToolTraits, declare
+from .traits import Effect, ToolTraits, check_argument, declare
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -63,6 +63,7 @@ class Tool:
     cache_ttl: float | None = None
     enabled: bool | Callable[..., bool] = True
     needs_permission: bool = False
+    permission_argument: str | Sequence[str] | None = None
     is_read_only: bool = False
     edits_files: bool = False
     verify: Callable[..., Any] | None = None
@@ -85,9 +86,15 @@ class Tool:
         self.name = name
         self.handler = handler or self._not_given
         declare(self, traits, Tool)
-        schema = parameters if input_schema is None else input_schema
+        self._given = parameters if input_schema is None else input_schema
         self._is_overridden = type(self).execute is not Tool.execute
         self.description = description or summary(handler or (type(self) if self._is_overridden else None))
+        self._has_handler = handler is not None
+        self._settle()
+
+    def _settle(self) -> None:
+        """Make the schema, and see how it fits the function."""
+        schema, handler = self._given, self.handler if self._has_handler else None
         if schema is None and handler and self._is_overridden:
             schema = Signature(handler).schema()
         function = self.execute if self._is_overridden else handler
@@ -98,8 +105,14 @@ class Tool:
         self.parameters = normalise_schema(schema)
         if self._signature is not None:
             self._signature.fit(self.parameters)
-        self._check: Callable[[Any], str | None] | None = None
+        check_argument(self)
+        self._check: Callable[[Any], list[tuple[str, str]]] | None = None
         self.spec = ToolSpec(self.name, self.description, self.parameters)
+
+    def look_again(self) -> None:
+        """Types that were defined after the function can be known by now."""
+        if self._signature is not None and self._signature.lacks_types:
+            self._settle()
 
     async def _not_given(self, **_: Any) -> Any:
         raise ToolExecutionError(f"tool {self.name} has no handler; override execute()", tool_name=self.name)
@@ -108,6 +121,12 @@ class Tool:
     def takes_context(self) -> bool:
         """It asks for a ToolContext."""
         return self._signature is not None and self._signature.context_name is not None
+
+    @property
+    def lacks_self(self) -> bool:
+        """It is made of a method, and belongs to no instance yet."""
+        signature = self._signature
+        return signature is not None and signature.is_method and not isinstance(self.handler, MethodType)
 
     def to_openai_format(self) -> dict[str, Json]:
         """The tool as OpenAI's `tools=` takes it."""
@@ -128,10 +147,12 @@ class Tool:
             ToolInputError: says what is wrong and what the schema wants.
         """
         if self._check is None:
-            self._check = checker(self.parameters)
-        problem = self._check(dict(arguments))
-        if problem:
-            raise ToolInputError(f"{self.name}: {problem}", tool_name=self.name)
+            self.look_again()
+            self._check = checker(self.parameters, f"input_schema of the tool {self.name}")
+        problems = self._check(dict(arguments))
+        if problems:
+            said = "; ".join([f"{place or 'arguments'}: {problem}" for place, problem in problems])
+            raise ToolInputError(f"{self.name}: {said}", tool_name=self.name)
         return dict(arguments)
 
     async def execute(self, arguments: Mapping[str, Json] | None = None, **named: Json) -> Any:

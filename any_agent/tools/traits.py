@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict
 
@@ -32,6 +33,8 @@ class ToolTraits(TypedDict, total=False):
         tool is not offered and not run.
     needs_permission: somebody must allow each call, whatever the mode.
     is_read_only: it only looks (permissions let it run in plan mode); default: whether its effect is pure.
+    permission_argument: name of the argument that permission rules are held against, or several; None: told by the
+        arguments' names, see `permissions.rules.subjects`.
     edits_files: it changes files (permissions let it run in mode accept-edits); calls made before may be repeated.
     verify: function of (idempotency_key, arguments), sync or async, that says after a crash what an interrupted "once"
         call did: its result or True, False when it took no effect, None when it cannot tell.
@@ -48,6 +51,7 @@ class ToolTraits(TypedDict, total=False):
     cache_ttl: float | None
     enabled: bool | Callable[..., bool]
     needs_permission: bool
+    permission_argument: str | Sequence[str] | None
     is_read_only: bool
     edits_files: bool
     verify: Callable[..., Any] | None
@@ -90,10 +94,26 @@ def declare(tool: Tool, given: Mapping[str, Any], defaults: type[Tool]) -> None:
         tool.is_read_only = tool.effect == "pure"
     if tool.edits_files and tool.is_read_only:
         raise _wrong(tool, "edits_files", True, "contradicts is_read_only or effect='pure'", "one of them")
-    for name in ("enabled", "verify"):
-        value = getattr(tool, name)
-        if not (value is None or isinstance(value, bool) or callable(value)):
-            raise _wrong(tool, name, value, "is no function", "a function")
+    for name in ("parallel", "needs_permission", "is_read_only", "edits_files", "ends_run", "may_repeat"):
+        if not isinstance(getattr(tool, name), bool):
+            raise _wrong(tool, name, getattr(tool, name), "says neither yes nor no", "True, False")
+    if not (isinstance(tool.enabled, bool) or callable(tool.enabled)) or inspect.iscoroutinefunction(tool.enabled):
+        allowed = "True, False, a function that is not async"
+        raise _wrong(tool, "enabled", tool.enabled, "is no function of the plain kind", allowed)
+    if not (tool.verify is None or callable(tool.verify)):
+        raise _wrong(tool, "verify", tool.verify, "is no function", "a function")
+
+
+def check_argument(tool: Tool) -> None:
+    """Look whether the arguments that rules shall be held against are there.
+
+    Raises:
+        ConfigurationError: one is not; a rule on it would never hold.
+    """
+    named, known = tool.permission_argument, tool.parameters.get("properties", {})
+    for name in [named] if isinstance(named, str) else named or ():
+        if name not in known:
+            raise _wrong(tool, "permission_argument", name, "is none of its parameters", ", ".join(known) or "none")
 
 
 def _check_numbers(tool: Tool) -> None:

@@ -36,10 +36,11 @@ from .stream import (
     ToolCallDelta,
     ToolSpec,
 )
-from .tool_events import PermissionDecided, ToolCompleted, ToolEvent, ToolProgress, ToolStarted
+from .tool_events import CallReasked, PermissionDecided, ToolCompleted, ToolEvent, ToolProgress, ToolStarted
 
 __all__ = [
-    "AgentResponse", "AssistantMessage", "Attempt", "AttemptFailed", "Block", "ContextFitted", "ContextStrategy",
+    "AgentResponse", "AssistantMessage", "Attempt", "AttemptFailed", "Block", "CallReasked", "ContextFitted",
+    "ContextStrategy",
     "ContextSummarized", "ContextTruncated", "Delta", "Event", "ImageBlock", "Json", "Message", "ModelLoading",
     "ModelRequest", "PermissionDecided", "ResultMessage", "StreamEnd", "SystemMessage", "TextBlock", "TextDelta",
     "ThinkingBlock", "ThinkingDelta", "Timings", "ToolCallDelta", "ToolChoice", "ToolCompleted", "ToolEvent",

@@ -99,13 +99,17 @@ Block: TypeAlias = TextBlock | ThinkingBlock | ImageBlock | ToolUseBlock | ToolU
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens as the server counted them. `is_estimated` marks numbers that no server reported."""
+    """Tokens as the server counted them. `is_estimated` marks numbers that no server reported.
+
+    `queue_s`: seconds the request waited for its turn; None: not told, as by most servers.
+    """
 
     input_tokens: int = 0
     output_tokens: int = 0
     cached_tokens: int = 0
     reasoning_tokens: int = 0
     is_estimated: bool = False
+    queue_s: float | None = None
 
     _ALIASES: ClassVar[Mapping[str, str]] = {"prompt_tokens": "input_tokens", "completion_tokens": "output_tokens"}
 
@@ -135,12 +139,13 @@ class Usage:
             self.cached_tokens + other.cached_tokens,
             self.reasoning_tokens + other.reasoning_tokens,
             self.is_estimated or other.is_estimated,
+            None if self.queue_s is other.queue_s is None else (self.queue_s or 0.0) + (other.queue_s or 0.0),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One try of one model: how long it took, and why the next one followed (`then`)."""
+    """One try of one model: how long it took, why the next one followed (`then`); `others`: asked at the same time."""
 
     model: str
     base_url: str | None
@@ -152,6 +157,9 @@ class Attempt:
     then: str = ""
     first_token_s: float | None = None
     is_cached: bool = False  # answered from the response cache
+    usage: Usage | None = None  # of this try alone, where there were others
+    cost_usd: float | None = None
+    others: tuple[Attempt, ...] = ()
 
     @property
     def is_ok(self) -> bool:

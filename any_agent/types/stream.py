@@ -17,7 +17,7 @@ from .messages import (
     Usage,
     UserMessage,
 )
-from .tool_events import PermissionDecided, ToolCompleted, ToolProgress, ToolStarted
+from .tool_events import CallReasked, PermissionDecided, ToolCompleted, ToolProgress, ToolStarted
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +162,7 @@ Event: TypeAlias = (
     | ContextFitted
     | ContextSummarized
     | ContextTruncated
+    | CallReasked
     | ToolStarted
     | PermissionDecided
     | ToolProgress

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from .messages import Json, ToolResultBlock, ToolUseBlock
+from .messages import Attempt, Json, ToolResultBlock, ToolUseBlock, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,10 +16,28 @@ class ToolStarted:
 
 
 @dataclass(frozen=True, slots=True)
+class CallReasked:
+    """Arguments that could not be read were asked for once more, held to the tool's schema; the call's message follows.
+
+    `error`: what was wrong with them. `is_read`: the second ones are used; False: the call stays an error. The other
+    fields are of this model call alone: nothing of it is in the usage of a message.
+    """
+
+    tool_use_id: str
+    tool_name: str
+    error: str
+    is_read: bool
+    model: str = ""
+    usage: Usage | None = None
+    cost_usd: float | None = None
+    attempt: Attempt | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class PermissionDecided:
     """Somebody decided whether a call may run: a rule, the mode, or the one who was asked.
 
-    `decision` is allow, deny or ask (nobody was there to ask, so it did not run); `rule` is what decided it.
+    `decision` is allow, deny, or ask: an approval is still waited for, so it has not run. `rule` is what decided it.
     """
 
     tool_use_id: str

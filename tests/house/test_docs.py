@@ -134,6 +134,18 @@ PLAYS = {
         ["Library to open Sundays"],
         requests=2,
     ),
+    "subagents.py": Play(
+        [
+            *[calls("task", '{"subagent": "reader", "prompt": "boats"}'), calls("read_page", '{"title": "boats"}')],
+            *[says("Boats float."), calls("task", '{"subagent": "writer", "prompt": "Boats float."}', "call_2")],
+            *[calls("write_note", '{"text": "Boats float."}'), says("Noted."), says("Boats float, and it is noted.")],
+        ],
+        [
+            *["[reader: boats]", "[writer: Boats float.]", "Boats float, and it is noted."],
+            "-- 7 model calls, notes: ['Boats float.']",
+        ],
+        requests=7,
+    ),
     "config_examples.py": Play((), ["explicit", "get_model('qwen3-8b')", "m", "temperature"], requests=0),
 }
 
@@ -195,6 +207,13 @@ def blocks(page: Path, language: str) -> list[tuple[int, str]]:
     return found
 
 
+def any_object(schema: dict[str, Any]) -> str:
+    """JSON that has what the schema names."""
+    values = {"string": "Oslo", "integer": 2, "number": 2.5, "boolean": True, "array": [], "object": {}}
+    wanted = schema.get("properties", {"ok": {"type": "boolean"}})
+    return json.dumps({name: values[spec["type"]] for name, spec in wanted.items() if "type" in spec})
+
+
 def any_model(request: WireRequest) -> Any:
     """Calls the tool that the user names, then says one sentence. JSON when it is asked for JSON."""
     if request.method == "GET":
@@ -204,11 +223,9 @@ def any_model(request: WireRequest) -> Any:
     for one in asked.get("tools", []) if last["role"] == "user" else []:
         function = one["function"]
         if function["name"] in str(last["content"]):
-            wanted = function["parameters"].get("properties", {})
-            values = {"string": "Oslo", "integer": 2, "number": 2.5, "boolean": True, "array": [], "object": {}}
-            arguments = {name: values[spec["type"]] for name, spec in wanted.items()}
-            return calls(function["name"], json.dumps(arguments))
-    text = '{"ok": true}' if asked.get("response_format") else "It is a fine day in Oslo."
+            return calls(function["name"], any_object(function["parameters"]))
+    form = asked.get("response_format")
+    text = any_object(form.get("json_schema", {}).get("schema", {})) if form else "It is a fine day in Oslo."
     return says(*re.findall(r"\S+\s*", text)) if asked.get("stream") else chat_completion(text)
 
 

@@ -20,7 +20,7 @@ FLOORS: dict[str, int] = {
     "tools": 4, "output": 4, "history": 4,
     "options": 5, "dispatch": 5, "toolkits": 5,
     "loop": 6,
-    "journal": 6, "session": 7, "conversation": 7, "keeping": 7, "budget": 6, "tally": 6, "caller_tools": 7, "live": 7, "wiring": 7,
+    "journal": 6, "hold": 6, "ledger_rows": 6, "session": 7, "kept_session": 7, "conversation": 7, "keeping": 7, "budget": 6, "tally": 6, "caller_tools": 7, "live": 7, "wiring": 7, "subagents": 7,
     "agent": 8,
     "client": 9, "compat": 9, "server": 9, "batch": 9, "copy_editor": 9,
     "__init__": 10, "__main__": 10, "cli": 10,

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .lossless import Reader, UnclearError, fitted, parse_arguments, types_of
+from .lossless import Reader, UnclearError, fitted, parse_arguments, plain_name, types_of
 
 Tools = Mapping[str, Any]  # JSON Schema of the arguments, by tool name
 
@@ -50,7 +50,7 @@ FAMILIES: Mapping[str, str] = {
 # What may stand between and behind calls and says nothing.
 NOISE = (
     "<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|endoftext|>", "<|end|>", "</s>", "<end_of_turn>", "</tool_call>",
-    "</function>", "<|tool_call_end|>", "<｜end▁of▁sentence｜>", "<|call|>", "<|return|>",
+    "</function>", "<|tool_call_end|>", "<|/tool_call|>", "<｜end▁of▁sentence｜>", "<|call|>", "<|return|>",
 )  # fmt: skip
 
 _NAME_KEYS = ("name", "tool_name", "tool", "function")
@@ -149,14 +149,20 @@ def _json_block_end(opener: str, text: str, start: int, is_last: bool) -> int | 
 # ------------------------------------------------------------------ what a call says
 
 
+_FENCED = re.compile(r"\s*```(?:\w*)[ \t]*\n(.*)\n[ \t]*```\s*", re.S)
+
+
 def read_block(opener: str, block: str, tools: Tools, *, is_closed: bool) -> list[Found]:
     """The calls of one block; what cannot be read for sure is a Found with an error."""
     body = block if opener == "<function=" else block[len(opener) :]
     for closer in sorted(OPENERS[opener], key=len, reverse=True):
         if opener != "<function=" and body.endswith(closer):
             body = body[: -len(closer)]
+    while opener != "<function=" and body.lstrip().startswith(opener):
+        body = body.lstrip()[len(opener) :]  # said twice
+    fenced = _FENCED.fullmatch(body)
     try:
-        found = read_body(body.strip(), tools, is_closed=is_closed)
+        found = read_body((fenced[1] if fenced else body).strip(), tools, is_closed=is_closed)
         if not found:
             raise UnclearError("it holds no call")
         return found
@@ -185,10 +191,12 @@ def read_body(body: str, tools: Tools, *, is_closed: bool) -> list[Found]:
     if named:
         return [_made(named[1], parse_arguments(body[named.end() :], may_close=is_closed), body, tools)]
     if re.match(r"[A-Za-z_][\w.-]*\(", body):
-        name, arguments, end = Reader(body).call(0)
-        if body[end:].strip():
-            raise UnclearError("something follows the call")
-        return [_made(name.removesuffix(".call"), arguments, body, tools)]
+        out, end = [], 0
+        while end < len(body):  # one behind the other
+            name, arguments, end = Reader(body).call(end)
+            out.append(_made(name.removesuffix(".call"), arguments, body, tools))
+            end += len(body[end:]) - len(body[end:].lstrip(" \r\n\t;,"))
+        return out
     if re.fullmatch(r"[A-Za-z_][\w.:-]*", body):
         return [_made(body, None, body, tools)]
     return read_json(body, tools, is_closed=is_closed)
@@ -321,7 +329,7 @@ def _read_arg_keys(body: str, tools: Tools) -> Found:
 def _typed(text: str, key: str, name: str, tools: Tools) -> Any:
     """A value between tags: a text where the schema wants one or says nothing, else the JSON it says."""
     text = text.removeprefix("\n").removesuffix("\n")
-    schema = tools.get(_plain_name(name, tools))
+    schema = tools.get(plain_name(name, tools))
     known = schema.get("properties") if isinstance(schema, Mapping) else None
     wanted = types_of(known[key], schema) if isinstance(known, Mapping) and key in known else set()
     if "null" in wanted and text.strip() in ("null", "None"):
@@ -355,17 +363,8 @@ def _read_kimi(body: str, tools: Tools) -> list[Found]:
     return out
 
 
-def _plain_name(name: str, tools: Tools) -> str:
-    """Without the words some dialects put before it."""
-    name = name.strip()
-    if name in tools:
-        return name
-    short = re.sub(r"^(?:functions?|tools?)[.:]|:\d+$", "", name)
-    return short if short in tools else name
-
-
 def _made(name: str, arguments: Any, raw: str, tools: Tools) -> Found:
-    name = _plain_name(name, tools)
+    name = plain_name(name, tools)
     schema = tools.get(name)
     if not name or not re.fullmatch(r"[\w.:/-]+", name):
         raise UnclearError(f"{name[:40]!r} is no name of a tool")

@@ -11,14 +11,24 @@ from ...types import ToolSpec
 from ..harmony import Harmony
 from .bare import read_bare
 from .dialects import FAMILIES, NOISE, OPENERS, Found, Tools, balanced_end, block_end, read_block
-from .lossless import UnclearError, fitted, parse_arguments
-from .quoting import PAST_CHARS, is_announced, is_at_line_start, is_in_inline_code, is_quoted, is_shown, is_shown_behind
+from .lossless import DOUBT, UnclearError, fitted, parse_arguments
+from .quoting import (
+    PAST_CHARS,
+    is_announced,
+    is_at_line_start,
+    is_in_inline_code,
+    is_open,
+    is_quoted,
+    is_shown,
+    is_shown_behind,
+)
 
 _MARKS = re.compile(r"[<\[{`]|TOOL|TOO$|TO$|T$")
 _HARMONY = ("<|channel|>", "<|start|>assistant")
 _ALL = (*OPENERS, *_HARMONY, "<think")
 _LABELLED = re.compile(r"TOOL:[ \t]*([\w.:-]+)[ \t]*\r?\n\s*ARGS:[ \t]*(?=\{)")
 _LABEL_BEGINS = re.compile(r"T(O(O(L(:[ \t]*([\w.:-]*[ \t]*(\r?\n\s*(A(R(G(S(:[ \t]*)?)?)?)?)?)?)?)?)?)?)?")
+_TALKS = "<|tool_call_start|>"  # LFM2 says in words, in the same line, what its call does
 _NEED_MORE, _GOES_ON = False, True
 _CUT = "the answer was cut off by the token limit inside the tool call"
 
@@ -81,8 +91,8 @@ class CallFinder:
         said = self._run(is_last=True)
         if self._is_blank and not self.found:
             said, self._space = said + self._space, ""
-        if self.found and is_shown_behind(self._behind):
-            told = "the words behind the tool call show it as an example; call it again with nothing behind it"
+        if self.found and is_shown_behind(self._behind, talks=self.dialect == FAMILIES[_TALKS]):
+            told = f"the words behind the tool call show it, so it is {DOUBT}; call it again with nothing behind it"
             self.found = [replace(one, arguments=None, error=one.error or told) for one in self.found]
         return said
 
@@ -220,12 +230,15 @@ class CallFinder:
         if not follows and not is_last:
             self._tried_chars = len(held)
             return _NEED_MORE
-        is_inside = bool(follows) and follows not in "\r\n<[`{;,"
+        is_inside = bool(follows) and follows not in "\r\n<[`{;," and opener != _TALKS
         if shown or (is_inside and not starts_line):
             return self._say(end)
         block = held[:end]
         if is_inside:
-            error = "text follows the tool call in its line, so it is not clear whether it is meant"
+            error = f"text follows the tool call in its line, so it is {DOUBT}"
+            self._keep(opener, [Found("", None, block, error)])
+        elif is_open(past):
+            error = f"the words before the tool call may only show it, so it is {DOUBT}; call it again without them"
             self._keep(opener, [Found("", None, block, error)])
         else:
             self._keep(opener, read_block(opener, block, self.tools, is_closed=True))
@@ -236,7 +249,7 @@ class CallFinder:
         if self._is_cut:
             self._keep(opener, [Found("", None, block, _CUT)])
         else:
-            self._keep(opener, read_block(opener, block, self.tools, is_closed=False))
+            self._keep(opener, read_block(opener, _without_end(block, opener), self.tools, is_closed=False))
         return self._drop(len(block))
 
     def _keep(self, opener: str, found: list[Found]) -> None:
@@ -246,7 +259,7 @@ class CallFinder:
     def _labelled(self, is_last: bool) -> bool:
         """`TOOL: name` and `ARGS: {…}` in the next line."""
         held = self._held
-        if not is_at_line_start(self._past) or is_shown(self._past):
+        if not is_at_line_start(self._past) or is_shown(self._past) or is_open(self._past):
             return self._say(1)
         head = _LABELLED.match(held)
         if head is None:
@@ -293,6 +306,16 @@ class CallFinder:
 
 _NAME = re.compile(r"\s*[\w.:/-]+\s*")
 _BODY = re.compile(r"[A-Za-z_][\w.:/-]*")
+
+
+def _without_end(block: str, opener: str) -> str:
+    """Without what stands for the closing mark: end tokens, or the opening mark once more."""
+    while True:
+        block = block.rstrip()
+        end = next((one for one in (opener, *NOISE) if block.endswith(one) and len(block) > len(opener)), None)
+        if end is None:
+            return block
+        block = block[: -len(end)]
 
 
 def _begins(text: str, marks: tuple[str, ...]) -> bool | None:

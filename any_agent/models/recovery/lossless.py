@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Any
+
+DOUBT = "not clear whether it is meant"  # stands in every error of a call that was said, perhaps only to show it
 
 _NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?(?![\w.])")
 _WORD = re.compile(r"[A-Za-z_][\w-]*")
@@ -56,6 +58,15 @@ def parse_arguments(text: str, *, may_close: bool = False) -> Any:
         if rest and not (may_close and not rest.strip("}] \n\t")):
             raise UnclearError(f"not valid JSON: {error}") from None
         return value
+
+
+def plain_name(name: str, tools: Container[str]) -> str:
+    """A tool's name without the words and numbers that some dialects put around it: `functions.f:0` is `f`."""
+    name = name.strip()
+    if name in tools:
+        return name
+    short = re.sub(r"^(?:functions?|tools?)[.:]|:\d+$", "", name)
+    return short if short in tools else name
 
 
 class Reader:

@@ -14,7 +14,7 @@ _SHOWN = re.compile(
     r"|placeholders?|(explain\w*|describe\w*|describing) .{0,20}\b(calls?|formats?|syntax|forms?)"
     r"|(syntax|format|form)( (is|of|as|for)\b.*)?\W*$"
     r"|how (to|you) (call|use|invoke|write) .{0,20}(tool|function|it)\b|you asked me to (write|show)"
-    r"|(not|never|n't|n’t|avoid|without|instead of|rather than) (\w+ ){0,3}"
+    r"|(not|never|\w+n['’]t|cannot|avoid|without|instead of|rather than) (\w+ ){0,3}"
     r"(call|run|execute|invoke|do|send|say)\w*( \w+){0,3}\W*$"
     r"|(says?|said|reads?|contains?|contained|quotes?|quoted|wrote|states?)\W*$)",
     re.I,
@@ -28,7 +28,7 @@ _SHOWN_MILDLY = re.compile(
     r"|(already|previously|earlier|just|was|were) (called|used|ran|run|tried|sent|made|executed|invoked)"
     r"|(last|previous|earlier|prior|wrong|incorrect|invalid|failed) (tool |function )?(call|request|attempt)\w*"
     r"|you (can|have to|need to|must|should|may|'d|type|write|send|call|use)|how (it|this|that) (is|was|works|looks)"
-    r"|here(’|')s how|here is how|(called|written|said|used) (like|as)|n't|n’t|not|never)\b"
+    r"|here(’|')s how|here is how|(called|written|said|used) (like|as)|not|never)\b"
     r"|^\W*(if|imagine|suppose|a|an|any|every|each|this is an?|that is an?|below|pretend)\b",
     re.I,
 )
@@ -43,8 +43,25 @@ _MEANT = re.compile(
     r"|^\W*(using|checking|searching|fetching|getting|looking|running|retrieving|reading)\b",
     re.I,
 )
-_SENTENCE = re.compile(r"(?<=[.!?…])\s+|\n\s*\n")
-_QUOTES = frozenset("\"'“”‘’«»(`")
+# What the model does not do, or was told by others to do; and what it only gives back.
+_REFUSED = re.compile(
+    r"\b(refus\w*|declin\w*|dangerous|unsafe|harmful|malicious|suspicious|inject\w*|attack\w*|forbid\w*"
+    r"|(\w+n['’]t|not|cannot|never) (\w+ ){0,2}(call|run|execute|invoke|do|send|follow|obey|make|use)\w*"
+    r"|(?<!user )(?<!you )(asks?|asked|tells?|told|wants?|wanted|instruct\w*) (me|us|to|the \w+ to)"
+    r"|(file|page|document|documentation|docs|readme|e-?mail|message|log|output|site|text|results?|instructions?|notes?|tool"
+    r"|prompt|comment)\W{0,2} (says?|said|tells?|told|shows?|wants?|asks?|reads?)"
+    r"|quot\w+|cit(e|es|ing)|verbatim|word for word|contain(s|ed)|follows)\b",
+    re.I,
+)
+# Weaker than _MEANT: enough for a colon behind it, not against words that show.
+_ACTS = re.compile(
+    r"\b(i (can|need|have|want|am|must) (?!show)\w+|i(’|')(m \w+|d like)|we (should|need|will|can|must|have)"
+    r"|here(’|')?s? ?(is|are|comes|come)? (the|my|your) (tool |function )?calls?)\b"
+    r"|^\W*(sure|ok|okay|certainly|of course|alright|got it|one moment|right away|gladly|first|next|then|now)\b",
+    re.I,
+)
+_SENTENCE = re.compile(r"(?<=[.!?…])\s+|(?<=[。！？।])|\n\s*\n")
+_QUOTES = frozenset("\"'“”‘’«»‹›„‚「『《〈(（`")
 _QUOTED_LINE = re.compile(r"\s*(>|\||#|//|\$|\*>)")
 
 
@@ -71,22 +88,47 @@ def is_shown(past: str) -> bool:
     sentences = _sentences(past)
     if not sentences:
         return False
+    from .languages import is_example
+
     last = sentences[-1]
-    if _SHOWN.search(last) or (_SHOWN_MILDLY.search(last) and not _MEANT.search(last)):
+    if _SHOWN.search(last) or is_example(last) or (_SHOWN_MILDLY.search(last) and not _MEANT.search(last)):
         return True
-    return len(sentences) > 1 and bool(_SHOWN.search(sentences[-2])) and not _MEANT.search(last)
+    before = sentences[-2] if len(sentences) > 1 else ""
+    return bool(_SHOWN.search(before) or is_example(before)) and not _MEANT.search(last)
 
 
-def is_shown_behind(behind: str) -> bool:
-    """The words behind it speak of the call as of a thing that was shown."""
+def is_open(past: str) -> bool:
+    """The words before it do not tell whether the call is meant: a colon that may as well introduce a quotation."""
+    sentences = _sentences(past)
+    if not sentences:
+        return False
+    from .languages import is_english, leaves_open
+
+    last = sentences[-1]
+    if not is_english(last):
+        return leaves_open(last)
+    acts = _MEANT.search(last) or _ACTS.search(last)
+    return bool(_REFUSED.search(last)) or (last.rstrip().endswith(":") and not acts)
+
+
+def is_shown_behind(behind: str, *, talks: bool = False) -> bool:
+    """The words behind it speak of the call as of a thing that was shown.
+
+    Args:
+        talks: models of this dialect always say something behind a call.
+    """
     sentences = _sentences(behind)
-    return bool(sentences) and bool(_SHOWN_BEHIND.search(sentences[0]))
+    if not sentences or _SHOWN_BEHIND.search(sentences[0]):
+        return bool(sentences)
+    from .languages import leaves_open_behind
+
+    return leaves_open_behind(behind) and not talks
 
 
 def is_announced(past: str) -> bool:
     """The words before it say that the model now acts; asked for where the text itself has no mark of a call."""
     sentences = _sentences(past)
-    return bool(sentences) and bool(_MEANT.search(sentences[-1])) and not is_shown(past)
+    return bool(sentences) and bool(_MEANT.search(sentences[-1])) and not is_shown(past) and not is_open(past)
 
 
 def _sentences(text: str) -> list[str]:

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import aclosing
 from dataclasses import replace
+from time import perf_counter
+from typing import Any, TypeAlias
 
+from ...errors import ProviderError, RequestRejectedError, TapeMismatchError
+from ...protocols import Model
 from ...types import (
     AssistantMessage,
+    Attempt,
+    CallReasked,
+    Delta,
     ModelRequest,
+    StreamEnd,
     TextBlock,
     ToolSpec,
     ToolUseBlock,
@@ -14,7 +24,108 @@ from ...types import (
     UserMessage,
     text_of,
 )
-from .lossless import UnclearError, fitted, parse_arguments
+from ..canonical import fits
+from ..streaming import Fold
+from .lossless import DOUBT, UnclearError, fitted, parse_arguments
+
+Reasked: TypeAlias = "tuple[AssistantMessage, Sequence[Any]]"
+_NEWS = ("TextDelta", "ThinkingDelta", "ToolCallDelta", "StreamEnd")  # what is no news: it is the answer
+
+
+async def asked_again(
+    model: Model,
+    request: ModelRequest,
+    answer: AssistantMessage,
+    *,
+    is_wanted: bool | None = None,
+    may_pay: Callable[[], Awaitable[Any]] | None = None,
+    paid: Callable[[CallReasked], None] = lambda _: None,
+) -> Reasked:
+    """An answer whose first unreadable call was asked for once more, and what happened meanwhile (CallReasked last).
+
+    The model that gave the answer is asked directly, without retry or fallback. What cannot be read then either, or
+    does not fit the tool's schema, leaves the answer as it is. Raises no ProviderError.
+
+    Args:
+        model: as a run has it: a chain of models, each fitted to its window.
+        request: the one that was answered.
+        is_wanted: None: only where the server is known to hold answers to a schema.
+        may_pay: gives an error when the budget is used up; None: there is no budget.
+        paid: is told what the call took.
+    """
+    failed = next((one for one in answer.tool_calls if isinstance(one, ToolUseError) and _may_be_asked(one)), None)
+    tool = next((one for one in request.tools if failed is not None and one.name == failed.name), None)
+    if failed is None or tool is None or answer.finish_reason == "length":  # it would be cut again
+        return answer, ()
+    asker = _speaker(model, answer)
+    ways = next((found for one in _layers(asker) if (found := getattr(one, "ways", None)) is not None), None)
+    enforces = getattr(ways, "enforces_schema", None)
+    if not (is_wanted or enforces or (is_wanted is None and _is_replayed(asker))):
+        return answer, ()
+    if may_pay is not None and await may_pay() is not None:
+        return answer, ()
+    asked = reask_request(request, failed, tool, enforces_schema=enforces is not False)
+    fold, news, started, error = Fold(asked.tools), list[Delta](), perf_counter(), None
+    try:
+        async with aclosing(asker.stream(asked)) as deltas:  # type: ignore[type-var]
+            async for delta in deltas:
+                fold.add(delta)
+                if type(delta).__name__ not in _NEWS:
+                    news.append(delta)
+    except TapeMismatchError:  # when it was recorded, nobody asked again
+        return answer, ()
+    except ProviderError as caught:
+        error = caught
+    call = failed if error else read_reask(fold.message(), failed, tool)
+    is_read = isinstance(call, ToolUseBlock) and _fits(call, tool)
+    if ways is not None:
+        if is_read:
+            ways.keep("reask")
+        elif isinstance(error, RequestRejectedError) or (not error and fold.message().finish_reason != "length"):
+            ways.enforces_schema = False  # it does not, whatever was believed
+    attempt = Attempt(asker.name, getattr(asker, "base_url", None), perf_counter() - started)
+    if error:
+        attempt = replace(attempt, error_type=type(error).__name__, error=str(error), status=error.status)
+    end = fold.end or StreamEnd()
+    told = CallReasked(
+        failed.id, tool.name, failed.error, is_read, end.model or asker.name, end.usage, end.cost_usd, attempt
+    )
+    paid(told)
+    return (with_call(answer, failed, call) if is_read else answer), (*news, told)
+
+
+def _may_be_asked(failed: ToolUseError) -> bool:
+    """It is clear that a call was meant, and which tool."""
+    return bool(failed.name) and DOUBT not in failed.error
+
+
+def _layers(model: Any) -> Iterator[Any]:
+    """The model and what it wraps, down to the door."""
+    while model is not None:
+        yield model
+        model = getattr(model, "__dict__", {}).get("inner")
+
+
+def _speaker(model: Any, answer: AssistantMessage) -> Model:
+    """The model of a chain that gave the answer, fitted to its window."""
+    voting = getattr(model, "model", None)
+    if hasattr(voting, "stream"):
+        model = voting
+    chain: Sequence[Model] = getattr(model, "models", None) or (model,)
+    said = answer.attempt
+    same = (one for one in chain if said and (one.name, getattr(one, "base_url", None)) == (said.model, said.base_url))
+    return next(same, chain[0])
+
+
+def _is_replayed(model: Model) -> bool:
+    """The tape knows whether it was asked again."""
+    from ..tape import ReplayModel
+
+    return any(isinstance(one, ReplayModel) for one in _layers(model))
+
+
+def _fits(call: ToolUseBlock, tool: ToolSpec) -> bool:
+    return fits(tool.parameters)(call.input)
 
 
 def reask_request(

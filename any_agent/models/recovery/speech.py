@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ...types import Delta, ModelRequest, TextDelta, ThinkingDelta, ToolCallDelta
 from ..thinking import ThinkSplitter
+from .lossless import DOUBT
 
 if TYPE_CHECKING:
     from .dialects import Found
     from .finder import CallFinder
 
+BESIDE = f"it stood in the text, beside tool calls that the server told, so it is {DOUBT}; call it again by itself"
 FIRST_INDEX = 10_000  # of calls found in text: never one that a server uses
 
 
@@ -68,7 +71,8 @@ class Speech:
         """What was held back, and the calls.
 
         Args:
-            has_calls: the server itself told calls; what the text repeats of them is not made again.
+            has_calls: the server itself told calls; what the text repeats of them is not made again, and what it says
+                beside them is told to the model.
         """
         said = self.think.flush()
         calls, is_cut = self.calls, finish_reason == "length"
@@ -85,7 +89,8 @@ class Speech:
                 calls.found += _of_channel(name, raw, calls, is_ended=is_ended, is_cut=is_cut)
                 calls.dialect = "harmony"
         if has_calls:
-            return out
+            clear = [replace(one, error=BESIDE) for one in calls.found if one.error is None]
+            return out + [_delta(one, place) for place, one in enumerate(clear, FIRST_INDEX)]
         return out + [_delta(one, place) for place, one in enumerate(calls.found, FIRST_INDEX)]
 
     @property
@@ -106,5 +111,5 @@ def _of_channel(name: str, raw: str, calls: CallFinder, *, is_ended: bool, is_cu
 
 def _delta(found: Found, index: int) -> ToolCallDelta:
     if found.error is not None:
-        return ToolCallDelta(index, None, found.name or None, found.raw, found.error)
+        return ToolCallDelta(index, None, found.name or None, found.arguments or found.raw, found.error)
     return ToolCallDelta(index, None, found.name, found.arguments)
