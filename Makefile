@@ -4,6 +4,8 @@
 VENV         ?= .venv
 PYTHON       ?=
 ARGS         ?=
+# Processes that share the fast tests, a file each at a time; one after another in one process: make test WORKERS=0
+WORKERS      ?= 2
 # The LiteLLM that `make lock` writes down, and the newer one that `make test-litellm-next` tries.
 LITELLM      ?= 1.104.5
 LITELLM_NEXT ?= 1.109.1
@@ -14,8 +16,9 @@ PROOF   := $(VENV)/.installed-proof
 UV      := $(shell command -v uv 2>/dev/null)
 INSTALL := $(if $(UV),$(UV) pip install --quiet --python $(PY),$(PY) -m pip install --quiet --disable-pip-version-check)
 PYTHONS := 3.10 3.11 3.12 3.13
+FAST    := $(PY) -m pytest -m "not slow" -n $(WORKERS) --dist loadfile
 # LiteLLM without .pyc files needs 10 s for each import, and some machines forbid Python to write them.
-COMPILE := PYTHONDONTWRITEBYTECODE= $(PY) -m compileall -qq -j 0 $(VENV)/lib >/dev/null 2>&1 || true
+COMPILE := PYTHONDONTWRITEBYTECODE= $(PY) -m compileall -qq -j 0 $(VENV)/lib any_agent >/dev/null 2>&1 || true
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check format docs bench test-slow test-all-pythons test-litellm-next suite litellm-next lock hooks clean
@@ -31,7 +34,7 @@ demo: $(if $(wildcard $(DEV)),$(DEV),$(PROOF)) ## proofread a manuscript, with a
 	@$(VENV)/bin/any-agent demo $(ARGS)
 
 test: $(DEV) ## run the fast tests; coverage of any_agent must reach 90 %
-	@$(PY) -m pytest -m "not slow" --cov=any_agent --cov-report=term --cov-fail-under=90 $(ARGS)
+	@$(FAST) --cov=any_agent --cov-report=term --cov-fail-under=90 $(ARGS)
 
 check: $(DEV) ## lint, formatting, types, spelling
 	@$(PY) -m ruff check .
@@ -70,7 +73,7 @@ test-all-pythons: ## run the fast tests on Python 3.10, 3.11, 3.12 and 3.13, eac
 	echo "==$$summary"; exit $$failed
 
 suite: $(DEV)
-	@$(PY) -m pytest -m "not slow" $(ARGS)
+	@$(FAST) $(ARGS)
 
 test-litellm-next: ## run the LiteLLM tests on the newer LITELLM_NEXT, in .venv-litellm-next
 	@$(MAKE) --no-print-directory litellm-next VENV=.venv-litellm-next

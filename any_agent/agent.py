@@ -11,9 +11,9 @@ from weakref import WeakSet
 from . import config
 from .config import Route
 from .context import cut_error, fitted_chain, keep_learned
+from .durability.keeper import Keeper, close_all, resumed
 from .errors import SessionBusyError
 from .hooks import Hooks
-from .keeping import Keeper, close_all, resumed
 from .log import JsonLogObserver, LogObserver
 from .loop import Run
 from .models.fallback import FallbackModel, RetryPolicy
@@ -299,11 +299,14 @@ class Agent(AsksForData):
             base = self._base = wired(self.options, chain, tools, self.build_system_prompt())
             if base.tools or self.options.team:
                 await told_abilities(chain)
-        if not overrides:
-            model = self._for_session(base.model, self.options, session)
-            store = await self._keeper.for_run(self.options, is_conversation=session.is_conversation)
-            run = replace(base, session_id=session.session_id, model=model, store=store)
-            return with_team(run, self, session, self.options, overrides)
+        run, options = (base, self.options) if not overrides else self._changed(base, overrides)
+        model = self._for_session(run.model, options, session)
+        store = await self._keeper.for_run(options, is_conversation=session.is_conversation)
+        run = replace(run, session_id=session.session_id, model=model, store=store)
+        return with_team(run, self, session, options, overrides)
+
+    def _changed(self, base: Run, overrides: Mapping[str, Any]) -> tuple[Run, AgentOptions]:
+        """The run with options of one prompt; sampling parameters that are no options go to the model as given."""
         extra = {k: v for k, v in overrides.items() if k in SAMPLING_PARAMS and k not in AgentOptions.model_fields}
         own = overrides["model"] if hasattr(overrides.get("model"), "stream") else None
         changes = {k: v for k, v in overrides.items() if k not in extra and (own is None or k != "model")}
@@ -315,10 +318,7 @@ class Agent(AsksForData):
         tools = ToolRegistry(options.tools, find=class_tools(self)) if "tools" in overrides else self.tools
         prompt = options.system_prompt if "system_prompt" in overrides else text_of(base.system) if base.system else ""
         run = wired(options, model, self._keeper.recalling(tools, options), prompt)
-        model = self._for_session(model, options, session)
-        store = await self._keeper.for_run(options, is_conversation=session.is_conversation)
-        run = replace(run, session_id=session.session_id, model=model, params={**run.params, **extra}, store=store)
-        return with_team(run, self, session, options, overrides)
+        return replace(run, params={**run.params, **extra}), options
 
     def _for_session(self, chain: Model, options: AgentOptions, session: AgentSession) -> Model:
         """The chain, each model fitted to its window for this conversation."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 from time import time
 from typing import Any, Protocol
 from uuid import uuid4
 
 from .caller_tools import CallerTools
 from .context import ContextUsage, FittedModel, context_usage
+from .durability.journal import Journal
 from .errors import SessionBusyError, SessionClosedError
 from .history import History
 from .hooks import (
@@ -25,7 +27,6 @@ from .hooks import (
     decide,
     stop_gate,
 )
-from .journal import Journal
 from .kept_session import KeptSession
 from .live import Live
 from .loop import Run
@@ -39,9 +40,10 @@ from .types import (
     ContextSummarized,
     Message,
     ResultMessage,
+    SystemMessage,
     ToolUseBlock,
+    text_of,
 )
-from .wiring import with_output
 
 
 class SessionHost(Protocol):
@@ -156,7 +158,7 @@ class Conversation(KeptSession, CallerTools, StreamsOutput):
 
     async def _prepared(self, run: Run, live: Live) -> Run:
         """The run with what this conversation brings to it."""
-        run = await with_output(run, self._host)
+        run = await _with_output(run, self._host)
         dispatch = replace(run.dispatch, finished=live.finished)
         if run.store is not None and run.waits_for_approvals and self._journal is not None:
             permissions = dispatch.permissions or Permissions()
@@ -212,3 +214,35 @@ class Conversation(KeptSession, CallerTools, StreamsOutput):
                 f"session {self.session_id} is answering another prompt: await it or interrupt() it",
                 session_id=self.session_id,
             )
+
+
+async def _with_output(run: Run, host: Any) -> Run:
+    """The run with what gets the structured output it wants.
+
+    Args:
+        host: reads answers (`parse_output`) and remembers who refused schemas (`schema_refusals`).
+
+    Raises:
+        ConfigurationError: what is wanted is no type and no JSON Schema.
+    """
+    wanted = run.wanted
+    if wanted is None:
+        return run
+    from .output import FINAL_TOOL, Asked, output_of, way_at
+
+    output = output_of(wanted.shape)
+    has_tools = bool(run.tools) and run.tool_choice != "none"
+    may_call = run.executes_tools and run.tool_choice != "none"
+    way, place = await way_at(run.model, wanted.mode, host.schema_refusals, runs_tools=may_call)
+    refused = partial(host.schema_refusals.add, place)
+    asked = Asked(output, way, host.parse_output, wanted.validator, wanted.retries, refused)
+    dispatch, tools, name = run.dispatch, run.tools, None
+    if way.mode == "tool":
+        name = next(n for n in (FINAL_TOOL, f"give_{FINAL_TOOL}", f"my_{FINAL_TOOL}") if n not in dispatch.registry)
+        tool = asked.tool(name)
+        dispatch, tools = dispatch.with_tools([tool]), (*tools, tool.spec)
+        if (rights := dispatch.permissions) is not None:  # nobody need be asked whether the model may answer
+            dispatch = replace(dispatch, permissions=replace(rights, allow=(*rights.allow, name)))
+    told = asked.instruction(name, has_tools=has_tools)
+    system = SystemMessage(f"{text_of(run.system)}\n\n{told}" if run.system else told, pinned=True)
+    return replace(run, output=asked, dispatch=dispatch, tools=tools, system=system)

@@ -347,7 +347,7 @@ class MemoryStoreError(AnyAgentError):
     reason: str | None
 
 
-# Names of the seeds; they shadow well-known names, so they stay out of __all__.
+# Other names of two of them; they shadow well-known names, so they stay out of __all__.
 MemoryError = MemoryStoreError
 ValidationError = InvalidInputError
 

@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, cast
 
 from .budget import exceeded, together, with_paid, with_rows
-from .errors import InvalidInputError, LimitError, MemoryStoreError, SessionError
+from .durability.journal import Journal, prompt_text
+from .durability.ledger_rows import Entry
+from .errors import InvalidInputError, LimitError, MemoryStoreError, SessionError, SessionFencedError
 from .history import History
-from .journal import Journal, prompt_text
-from .ledger_rows import Entry
 from .live import Live
 from .loop import Run
 from .memory import UsageRow
@@ -112,10 +112,12 @@ class KeptSession:
         if not has_loop():  # a coroutine that is thrown away; the lease ends by itself
             return
         try:
-            if not live.is_stuck:
+            if hold.is_given_up:  # its result went with that; is there more since then?
+                await self.save()
+            elif not live.is_stuck:
                 await journal.leave(self._history.messages, hold, calls, turns, self._labels(journal))
         except (MemoryStoreError, SessionError) as error:  # the run's result has told of it, or tells of worse
-            if journal.hold is hold:
+            if journal.hold is hold and not (isinstance(error, SessionFencedError) and hold.is_given_up):
                 _log.warning("session %s: the end of the run is not kept: %s", self.session_id, error)
         finally:
             await journal.end(hold, is_slow=live.is_stuck)

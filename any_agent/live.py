@@ -8,8 +8,8 @@ import logging
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from .hold import PATIENCE_S, Hold
-from .ledger_rows import LedgerRows
+from .durability.hold import PATIENCE_S, Hold
+from .durability.ledger_rows import LedgerRows
 from .loop import Run
 from .types import Event, Message, ToolResultBlock, UserMessage
 

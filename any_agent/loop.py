@@ -104,12 +104,13 @@ async def run_turns(run: Run, history: Sequence[Message]) -> AsyncIterator[Event
                 except ProviderError as refusal:
                     tally.goes_without_schema(refusal)
                     continue
-                message, news = tally.end_turn(fold, messages)
+                message = tally.end_turn(fold, messages)
                 if tally.has_unread(message):
                     message, news = await tally.asked_again(message, messages)
+                    for event in news:
+                        yield event
                 messages.append(message)
-                for event in (*news, message):
-                    yield event
+                yield message
                 calls = message.tool_calls
             if calls and run.executes_tools:
                 if (error := tally.refusal(calls, messages)) is None:
@@ -121,8 +122,7 @@ async def run_turns(run: Run, history: Sequence[Message]) -> AsyncIterator[Event
                             yield event
                 if error is None and (error := tally.waiting(calls)) is not None:
                     break
-                answers = tally.answers(calls)
-                messages.append(answers)
+                messages.append(answers := tally.answers(calls))
                 yield answers
                 if error is not None or (tally.is_over and not await tally.goes_on(messages)):
                     for said in tally.last_words():

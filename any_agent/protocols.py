@@ -6,8 +6,8 @@ Others stand where they are used: stores (`memory.seam`), hooks (`hooks.HookHand
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from .types import Delta, Event, ModelRequest
@@ -29,16 +29,6 @@ class Model(Protocol):
 
     async def aclose(self) -> None:
         """Give back what the model holds for the running event loop. Safe to call twice."""
-
-
-class ToolSource(Protocol):
-    """Where tools come from (files, shell, MCP, …). Opened once per session in the task that closes it."""
-
-    async def open(self, host: Any) -> Sequence[Any]:
-        """Return the tools."""
-
-    async def close(self) -> None:
-        """Closed even after a crash."""
 
 
 class Observer(Protocol):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from dataclasses import replace
 from functools import partial
 from time import perf_counter
@@ -65,14 +65,13 @@ class Tally:
     def heard(self) -> None:
         self.first_token_s = perf_counter() - self._started
 
-    def end_turn(self, fold: Fold, messages: Sequence[Message]) -> tuple[AssistantMessage, Sequence[Any]]:
-        """The turn's message, and what happened between it and the last delta (nothing so far)."""
+    def end_turn(self, fold: Fold, messages: Sequence[Message]) -> AssistantMessage:
         self._last = message = fold.message(self._used_ids(messages) if fold.has_calls else ())
         self._model_s += perf_counter() - self._turn_started
         self._pay(message)
         if fold.end:
             self._attempts.extend(fold.end.attempts)
-        return message, ()
+        return message
 
     def _used_ids(self, messages: Sequence[Message]) -> set[str]:
         """Ids of earlier calls: servers that count each answer's calls from 0 use them again."""
@@ -132,6 +131,8 @@ class Tally:
         return request
 
     def answering(self, calls: Sequence[ToolUseBlock | ToolUseError], messages: Sequence[Message]) -> Any:
+        if self.run.tool_choice == "none":  # not every server obeys
+            return _each(self.run.dispatch.refuse(calls, "Not run: tools may not be called now. Answer without them."))
         return self.run.dispatch.answer(calls, messages, self.run.session_id)
 
     def ran(self, done: ToolCompleted) -> None:
@@ -196,3 +197,8 @@ class Tally:
             attempts=attempts,
             error=error,
         )
+
+
+async def _each(events: Sequence[ToolCompleted]) -> AsyncIterator[ToolCompleted]:
+    for event in events:
+        yield event

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from .dispatch import Dispatch
@@ -15,7 +13,7 @@ from .options import AgentOptions
 from .permissions import permissions_of
 from .protocols import Model
 from .tools import ToolRegistry
-from .types import SystemMessage, text_of
+from .types import SystemMessage
 
 
 def wired(options: AgentOptions, model: Model, registry: ToolRegistry, prompt: str) -> Run:
@@ -28,7 +26,7 @@ def wired(options: AgentOptions, model: Model, registry: ToolRegistry, prompt: s
     return Run(
         model=model,
         dispatch=Dispatch(
-            registry if options.enable_tools else ToolRegistry(),
+            registry,
             hooks_of(options),
             options.tool_timeout,
             options.parallel_tool_calls,
@@ -54,38 +52,6 @@ def wired(options: AgentOptions, model: Model, registry: ToolRegistry, prompt: s
         wanted=options.wanted,
         recalls_results=options.recall_results,
     )
-
-
-async def with_output(run: Run, host: Any) -> Run:
-    """The run with what gets the structured output it wants.
-
-    Args:
-        host: reads answers (`parse_output`) and remembers who refused schemas (`schema_refusals`).
-
-    Raises:
-        ConfigurationError: what is wanted is no type and no JSON Schema.
-    """
-    wanted = run.wanted
-    if wanted is None:
-        return run
-    from .output import FINAL_TOOL, Asked, output_of, way_at
-
-    output = output_of(wanted.shape)
-    has_tools = bool(run.tools) and run.tool_choice != "none"
-    may_call = run.executes_tools and run.tool_choice != "none"
-    way, place = await way_at(run.model, wanted.mode, host.schema_refusals, runs_tools=may_call)
-    refused = partial(host.schema_refusals.add, place)
-    asked = Asked(output, way, host.parse_output, wanted.validator, wanted.retries, refused)
-    dispatch, tools, name = run.dispatch, run.tools, None
-    if way.mode == "tool":
-        name = next(n for n in (FINAL_TOOL, f"give_{FINAL_TOOL}", f"my_{FINAL_TOOL}") if n not in dispatch.registry)
-        tool = asked.tool(name)
-        dispatch, tools = dispatch.with_tools([tool]), (*tools, tool.spec)
-        if (rights := dispatch.permissions) is not None:  # nobody need be asked whether the model may answer
-            dispatch = replace(dispatch, permissions=replace(rights, allow=(*rights.allow, name)))
-    told = asked.instruction(name, has_tools=has_tools)
-    system = SystemMessage(f"{text_of(run.system)}\n\n{told}" if run.system else told, pinned=True)
-    return replace(run, output=asked, dispatch=dispatch, tools=tools, system=system)
 
 
 def with_team(run: Run, agent: Any, session: Any, options: AgentOptions, overrides: Mapping[str, Any]) -> Run:

@@ -1,5 +1,5 @@
-"""What keeping a conversation costs: MemoryStore against raw sqlite3 with the same durability, search in 100,000 rows, and
-the memory of 1,000 open sessions.
+"""What keeping a conversation costs: MemoryStore against raw sqlite3 with the same durability, a kept turn against one
+that is not kept, search in 100,000 rows, and the memory of 1,000 open sessions.
 
     python benchmarks/memory.py [--json FILE] [--rows N] [--rounds N]
 
@@ -39,6 +39,7 @@ TURN_CPU_MS = 1.0
 SESSION_KB = 60.0
 SESSIONS = 1_000
 SESSION_TURNS = 5
+TURNS = 50  # in a round
 COMMITS = 60  # in a round
 PAYLOAD = "The quick brown fox jumps over the lazy dog. " * 45  # 2 KB
 QUERIES = (  # what people ask, by how many rows hold its words
@@ -113,13 +114,6 @@ async def commits(folder: Path, rounds: int) -> dict[str, Any]:
         MemoryStore(folder / "store.db") as store,
         MemoryStore(folder / "process.db", durability="process") as process,
     ):
-
-        async def turn(number: int) -> None:
-            """What the store keeps of a turn: the user's message, then the answer with its ledger row."""
-            await process.append("s", [message("user", f"question {number}")])
-            ledger = {"kind": "model_call", "model": "m", "input_tokens": 900, "output_tokens": 120, "duration_s": 1.5}
-            await process.append("s", [message("assistant", PAYLOAD[:600]), ledger])
-
         synced: Ways = {
             "raw sqlite3": raw.commit,
             "raw sqlite3 with FTS": searchable.commit,
@@ -127,7 +121,6 @@ async def commits(folder: Path, rounds: int) -> dict[str, Any]:
         }
         unsynced: Ways = {
             'MemoryStore, durability="process"': lambda number: process.append("s", [message("user", PAYLOAD)]),
-            "a turn (two commits)": turn,
         }
         # The first round warms up.
         found = [await one_round(synced, number * COMMITS) for number in range(rounds + 1)][1:]
@@ -218,6 +211,33 @@ class Slow:
         """Nothing is held."""
 
 
+async def turns(folder: Path, rounds: int) -> dict[str, float]:
+    """CPU milliseconds of a turn of a session, all threads: not kept, and what keeping it adds, by durability.
+
+    The whole of it, as a caller has it: the session is taken, the question, the answer with its ledger row and the result
+    are committed, the session is given back. The agents take turns, so that a busy machine slows all.
+    """
+    async with (
+        MemoryStore(folder / "power_turns.db") as power,
+        MemoryStore(folder / "process_turns.db", durability="process") as process,
+        Agent(Slow(), enable_memory=False) as unkept,
+        Agent(Slow(), store=power) as to_power,
+        Agent(Slow(), store=process) as to_process,
+    ):
+        found: dict[str, list[float]] = {"unkept": [], "process": [], "power": []}
+        for number in range(rounds + 1):
+            for name, agent in zip(found, (unkept, to_process, to_power), strict=True):
+                async with agent.create_session() as session:
+                    await session.query("warm")
+                    began = time.process_time()
+                    for place in range(TURNS):
+                        await session.query(f"question {number} {place} {PAYLOAD[:200]}")
+                    found[name].append((time.process_time() - began) / TURNS * 1e3)
+    plain = found.pop("unkept")[1:]  # the first round warms up
+    added = {name: [all_ms - ms for all_ms, ms in zip(some[1:], plain, strict=True)] for name, some in found.items()}
+    return {"unkept": statistics.median(plain), **{name: statistics.median(some) for name, some in added.items()}}
+
+
 def resident_kb() -> float:
     gc.collect()
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 1024
@@ -256,15 +276,15 @@ async def measure(rows: int, rounds: int) -> dict[str, Any]:
         found: dict[str, Any] = {"python": platform.python_version(), "sqlite": sqlite3.sqlite_version}
         found["sessions"] = await open_sessions(folder)  # first: memory that others gave back would hide its own
         found["commits"] = await commits(folder, rounds)
+        found["turns"] = await turns(folder, rounds)
         found["search"] = await search(folder, rows)
-    turn_cpu_ms = found["commits"]["ways"]["a turn (two commits)"]["cpu_ms"]
     found["gates"] = [
         {"what": gate.what, "found": gate.found, "most": gate.most, "holds": gate.holds}
         for gate in (
             Gate("commit of a message, x raw sqlite3 of the same durability", found["commits"]["x_raw"], COMMIT_X_RAW),
             Gate(f"search in {rows:,} rows, p50 ms", found["search"]["p50_ms"], SEARCH_P50_MS),
             Gate("of it, questions of frequent words, p50 ms", found["search"]["frequent_p50_ms"], FREQUENT_P50_MS),
-            Gate("a turn's bookkeeping, CPU ms", turn_cpu_ms, TURN_CPU_MS),
+            Gate("what keeping adds to a turn, CPU ms", found["turns"]["process"], TURN_CPU_MS),
             Gate(f"an open session of {SESSIONS:,}, KB", found["sessions"]["idle_kb"], SESSION_KB),
             Gate("one in mid-answer, KB", found["sessions"]["answering_kb"], SESSION_KB),
         )
@@ -281,6 +301,11 @@ def report(found: dict[str, Any]) -> str:
     for name, one in found["commits"]["ways"].items():
         lines.append(f"{name:34} {one['wall_ms']:6.3f}  {one['cpu_ms']:6.3f}")
     lines.append(f"100 sessions at once: {found['commits']['at_once_per_s']:,.0f} commits acknowledged per second")
+    told = found["turns"]
+    lines.append(
+        f"CPU of a turn that is not kept: {told['unkept']:.2f} ms; keeping it adds {told['process']:.2f} ms "
+        f'(durability="process"), {told["power"]:.2f} ms with the work of syncing ("power")'
+    )
     some, kept = found["search"], found["sessions"]
     lines.append(
         f"an open session of {SESSIONS:,}: {kept['idle_kb']:.0f} KB; in mid-answer {kept['answering_kb']:.0f} KB"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -16,12 +17,17 @@ from support.tiny_model import write_tiny_model
 settings.register_profile("suite", derandomize=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
 
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # the tests run in the background, and children would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 LLAMA_FIXTURES = {"llama", "llama_tools", "llama_key", "llama_small", "llama_endless"}
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
+        if " at 0x" in item.nodeid:  # processes that share the tests must call them the same
+            raise pytest.UsageError(f"{item.nodeid} has another name in each run: give its parameters ids")
         if LLAMA_FIXTURES.intersection(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.real)
 

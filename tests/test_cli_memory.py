@@ -19,7 +19,9 @@ from typer.testing import CliRunner
 
 from any_agent import Agent, tool
 from any_agent.cli.app import app
+from any_agent.cli.common import Common
 from any_agent.cli.kept import cost, since
+from any_agent.cli.problems import lines_of
 from any_agent.cli.run_profile import RunProfile
 from any_agent.config.providers import PROVIDERS
 from any_agent.errors import ApprovalPendingError, ServerError
@@ -130,6 +132,11 @@ def test_a_file_that_is_no_store_is_told(call: Call, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("hello " * 200)
     told = call("stats", "--db", str(tmp_path / "notes.txt"))
     assert told.exit_code == 1 and "notes.txt" in told.stderr and "Traceback" not in told.stderr
+
+
+def test_a_full_disk_under_the_output_is_no_bug_of_ours() -> None:
+    assert lines_of(OSError(28, "No space left on device"), Common())[-1].startswith("  more:  the system refused it")
+    assert "may be a bug" in lines_of(KeyError("x"), Common())[-1]
 
 
 def test_groups_list_by_default_and_know_their_commands(call: Call, db: str) -> None:

@@ -454,6 +454,19 @@ async def test_a_strategy_that_gives_no_exchanges_is_named(gives: Any) -> None:
         await manager(mine).fit(talk(*[turn(n) for n in range(20)]))
 
 
+@pytest.mark.parametrize("strategy", ALL, ids=lambda one: getattr(one, "__name__", str(one)))
+async def test_a_long_last_turn_is_trimmed_in_blocks_too(strategy: Any) -> None:
+    context = manager(strategy)
+    messages, sent, changes = talk(turn(0), [UserMessage("do it all")]), [], 0
+    for n in range(100):
+        messages += turn(n, tools=1)[1:3]
+        fit = (await context.fit(messages)).messages
+        changes += list(map(id, fit[: len(sent)])) != list(map(id, sent))
+        assert text_of(fit[1]) == "do it all" or n < 20
+        sent = list(fit)
+    assert changes <= 25, "between two trims the prompt only grows: a server keeps what it has read"
+
+
 def test_unknown_strategies_are_named() -> None:
     with pytest.raises(ConfigurationError, match="sliding, truncate, summarize, adaptive"):
         manager("slide")

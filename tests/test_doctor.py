@@ -186,3 +186,22 @@ def test_a_server_that_wants_a_key_is_not_asked(call: Call, server: LoopbackServ
     told = call("-m", "m", "--base-url", server.base_url)
     assert "wants a key" in told.stdout
     assert chats(server) == []
+
+
+def test_a_model_that_its_server_does_not_have_is_a_problem_with_its_cure(call: Call, server: LoopbackServer) -> None:
+    replay_servers.ollama(server)
+    told = call("--no-probe", "--model", "ollama/qwn3", "--base-url", server.root_url)
+    problem = f"model qwn3 is not among the models of {server.base_url}; did you mean qwen3:latest?"
+    assert told.exit_code == 1 and problem in " ".join(told.stdout.split())
+    assert call("--no-probe", "--model", "ollama/qwen3", "--base-url", server.root_url).exit_code == 0
+
+
+def test_a_named_server_that_does_not_answer_is_a_problem(call: Call) -> None:
+    told = call("--model", "m", "--base-url", "http://127.0.0.1:9")
+    assert told.exit_code == 1
+    assert "no server answers at http://127.0.0.1:9/v1, where m is asked" in " ".join(told.stdout.split())
+
+
+def test_an_address_in_the_environment_that_is_none_is_a_problem(call: Call) -> None:
+    told = call(OLLAMA_HOST="http://[bad")
+    assert told.exit_code == 1 and "environment OLLAMA_HOST: base_url 'http://[bad' is no URL" in told.stdout

@@ -464,7 +464,7 @@ async def test_closing_the_stream_leaves_the_server(door: str, server: LoopbackS
     deltas = model.stream(ask())
     assert await anext(deltas) == TextDelta("Hello")
     await deltas.aclose()  # type: ignore[attr-defined]
-    await server.client_left(1.0)
+    await server.client_left(2.5)
     await model.aclose()
 
 
@@ -477,7 +477,7 @@ async def test_cancelling_leaves_the_server(door: str, chunks: list[bytes], serv
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    await server.client_left(1.0)
+    await server.client_left(2.5)
 
 
 async def test_the_server_that_forgets_to_close_after_done(door: str, server: LoopbackServer) -> None:

@@ -52,8 +52,40 @@ OVERFLOWS = [
         400,
         "This model's maximum context length is 4097 tokens. However, you requested 5010 tokens (4010 in the "
         "messages, 1000 in the completion). Please reduce the length of the messages or completion.",
-        5010,
+        4010,
         4097,
+    ),
+    (
+        "vLLM, an answer too long",
+        400,
+        "'max_tokens' or 'max_completion_tokens' is too large: 5000. This model's maximum context length is 2048 tokens and "
+        "your request has 20 input tokens (5000 > 2048 - 20).",
+        20,
+        2048,
+    ),
+    (
+        "vLLM 0.5, an answer too long",
+        400,
+        "max_tokens=5000 cannot be greater than max_model_len=max_total_tokens=2048. Please request fewer output tokens.",
+        None,
+        2048,
+    ),
+    ("vLLM 0.6", 400, "max_tokens must be at least 1, got -24.", None, None),
+    (
+        "SGLang, with the answer",
+        400,
+        "Requested token count exceeds the model's maximum context length of 4096 tokens. You requested a total of 4500 "
+        "tokens: 3500 tokens from the input messages and 1000 tokens for the completion.",
+        3500,
+        4096,
+    ),
+    (
+        "OpenRouter, with the answer",
+        400,
+        "This endpoint's maximum context length is 4096 tokens. However, you requested about 5000 tokens (4000 of text "
+        "input, 1000 in the output). Please reduce the length of either one.",
+        4000,
+        4096,
     ),
     (
         "vLLM 0.16",
@@ -176,7 +208,7 @@ OVERFLOWS = [
         400,
         "input length and `max_tokens` exceed context limit: 190000 + 20000 > 200000, decrease input "
         "length or `max_tokens` and try again",
-        None,
+        190000,
         200000,
     ),
     (
@@ -191,7 +223,7 @@ OVERFLOWS = [
         400,
         "This model's maximum context length is 65536 tokens. However, you requested 70,011 tokens (66,011 in "
         "the messages, 4,000 in the completion).",
-        70011,
+        66011,
         65536,
     ),
     ("Bedrock", 400, "Input is too long for requested model.", None, None),
@@ -301,12 +333,6 @@ NOT_OVERFLOWS = [
     (
         400,
         "Invalid 'messages[0].tool_calls[0].id': string too long. Expected maximum length 40",
-        "RequestRejectedError",
-    ),
-    (
-        400,
-        "'max_tokens' or 'max_completion_tokens' is too large: 5000. This model's maximum context length is 2048 tokens and "
-        "your request has 20 input tokens (5000 > 2048 - 20).",
         "RequestRejectedError",
     ),
     (400, "Unsupported value: the parameter temperature is not supported with this model", "RequestRejectedError"),
@@ -556,3 +582,17 @@ def test_nobody_there_says_what_to_start(base_url: str | None, hint: str) -> Non
     assert type(error).__name__ == "ServerUnreachableError"
     assert hint in str(error)
     assert error.original_error == "refused"
+
+
+def test_a_server_that_speaks_no_tls_or_is_not_trusted_is_not_told_to_be_started() -> None:
+    untrusted = str(failures.unreachable(WHERE, "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed"))
+    assert "set SSL_CERT_FILE" in untrusted and "start" not in untrusted.partition("before the start")[0]
+    assert "begin base_url with http://" in str(failures.unreachable(WHERE, "[SSL: WRONG_VERSION_NUMBER] wrong"))
+
+
+def test_an_answer_that_does_not_fit_beside_the_prompt_is_called_so() -> None:
+    text = (
+        "This model's maximum context length is 4097 tokens. However, you requested 5010 tokens (4010 in the messages)"
+    )
+    error = failures.from_answer(WHERE, 400, text)
+    assert "prompt and answer together do not fit the model's window: This model" in str(error)

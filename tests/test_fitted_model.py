@@ -125,6 +125,58 @@ async def test_an_overflow_is_survived_once() -> None:
     assert any(isinstance(d, ContextFitted) for d in deltas)
 
 
+@pytest.mark.parametrize("most", [600, 5000])
+@pytest.mark.parametrize("counts", [True, False], ids=["counted", "at least"])
+async def test_an_answer_is_no_longer_than_the_room_beside_the_prompt(most: int, counts: bool) -> None:
+    def serve(request: ModelRequest) -> Any:  # as vLLM: prompt and answer together must fit
+        size, asked = size_of(request), request.params["max_tokens"]
+        if size + asked <= 1000:
+            return end(request)
+        said = "has" if counts else "contains at least"
+        return ContextOverflowError(f"your prompt {said} so many tokens", size if counts else 1001 - asked, 1000)
+
+    model, inner, counter = fitted([serve] * 20, window=1000, is_eager=True)
+    refused = 0
+    for turns in range(5, 12):
+        request = ModelRequest(talk(turns), params={"max_tokens": most, "seed": 1})
+        deltas = [delta async for delta in model.stream(request)]
+        assert text(deltas) == "fine"
+        refused += sum(isinstance(delta, AttemptFailed) for delta in deltas)
+    assert refused == 1 and model.manager.max_tokens == 1000, "from then on no answer is asked to be longer"
+    assert inner.requests[-1].params["seed"] == 1
+    wrongly = [tokens for tokens in counter.learned if tokens not in map(size_of, inner.requests)]
+    assert wrongly == [], "what is only a least number is no count"
+
+
+async def test_an_answer_is_halved_until_it_fits_beside_an_uncounted_prompt() -> None:
+    def serve(request: ModelRequest) -> Any:
+        asked = request.params["max_tokens"]
+        if 3 * size_of(request) + asked <= 1000:
+            return end(request)
+        return ContextOverflowError("your prompt contains at least so many tokens", 1001 - asked, 1000)
+
+    model, inner, _ = fitted([serve] * 4, window=1000, is_eager=True)
+    request = ModelRequest(talk(1), params={"max_tokens": 990})
+    assert text([delta async for delta in model.stream(request)]) == "fine"
+    asked = [one.params["max_tokens"] for one in inner.requests]
+    assert asked[0] == 990 and asked[-1] < asked[1] // 2 + 2
+
+
+async def test_a_long_answer_does_not_keep_a_guessed_window_wide() -> None:
+    def serve(request: ModelRequest) -> Any:
+        return end(request) if size_of(request) <= 2000 else EmptyResponseError("nothing")
+
+    counter = Counter()
+    context = ContextManager("m", "sliding", 0, 100_000, counter=counter)  # `max_tokens` far beyond any window
+    model = FittedModel(ScriptedModel([serve] * 60), lambda: (context, counter), ask_window=told_nothing)
+    for turns in range(10, 40):
+        assert text(await ask(model, talk(turns))) == "fine"
+
+
+async def told_nothing() -> None:
+    return None
+
+
 @pytest.mark.parametrize("told", [None, 4096])
 async def test_an_overflow_without_useful_numbers_makes_the_prompt_smaller(told: int | None) -> None:
     def serve(request: ModelRequest) -> Any:
@@ -142,6 +194,18 @@ async def test_a_second_overflow_is_told() -> None:
     with pytest.raises(ContextOverflowError):
         await ask(model, talk(15))
     assert len(inner.requests) == 2
+
+
+async def test_a_refusal_that_stays_says_what_is_too_big() -> None:
+    tools = (ToolSpec("look", "word " * 300, {"type": "object", "properties": {}}),)
+    refusal = ContextOverflowError("m: longer than the context length of 800 tokens", None, 800, status=400)
+    model, _, _ = fitted([refusal] * 4, window=4096, is_eager=True)
+    with pytest.raises(ContextOverflowError) as caught:
+        async for _ in model.stream(ModelRequest([UserMessage("hi")], tools)):
+            pass
+    first, second = str(caught.value).splitlines()
+    assert first == "m: longer than the context length of 800 tokens" and caught.value.status == 400
+    assert second.startswith("  Too big: tools (up to: system prompt 0, tools ")
 
 
 def cut_at(tokens: int) -> Any:
@@ -398,6 +462,15 @@ async def test_a_summary_that_fails_lets_history_slide(caplog: pytest.LogCapture
     deltas = await ask(model, talk(60, size=200))
     assert text(deltas) == "fine" and not any(isinstance(d, ContextSummarized) for d in deltas)
     assert "no summary could be made, history slides: ProviderError: no" in caplog.text
+
+
+async def test_a_summary_has_the_time_limits_of_the_call_it_is_made_for() -> None:
+    summarizing = ScriptedModel(["They greeted."])
+    model = fitted_model(ScriptedModel([end]), window_tokens=1500, strategy="summarize", summary_model=summarizing)
+    limits: dict[str, Any] = {"timeout_s": 3.0, "first_token_timeout_s": 7.0, "connect_timeout_s": 0.5}
+    assert text([d async for d in model.stream(ModelRequest(talk(60, size=200), **limits))]) == "fine"
+    one = summarizing.requests[0]
+    assert {name: getattr(one, name) for name in limits} == limits
 
 
 async def test_what_a_summarizer_reads_fits_its_window() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from any_agent import Agent, tool
-from any_agent.errors import InterruptedRunError, SessionBusyError, SessionClosedError
+from any_agent.errors import InterruptedRunError, LimitError, SessionBusyError, SessionClosedError
 from any_agent.memory import MemoryStore
 from any_agent.testing import EchoModel, ScriptedModel
 from any_agent.types import ResultMessage, TextDelta
@@ -78,6 +78,34 @@ async def test_cancelled_at_any_step_it_is_free_for_others(tmp_path: Path) -> No
             task.cancel()
             await asyncio.wait({task})
             assert await other.query("free", session_id=f"k{steps}") == "free"
+
+
+async def test_the_commit_of_the_result_gives_the_session_back(tmp_path: Path) -> None:
+    calls: list[str] = []
+
+    class Counting(MemoryStore):
+        async def append(self, session_id: str, entries: Any, **named: Any) -> int:
+            calls.append("append")
+            return await super().append(session_id, entries, **named)
+
+        async def release(self, session_id: str, fence: int) -> None:
+            calls.append("release")
+            await super().release(session_id, fence)
+
+    async with Counting(tmp_path / "m.db") as store, Agent(EchoModel(), store=store) as agent:
+        session = agent.create_session("k")
+        assert await session.query("x") == "x"
+        assert calls == ["append"] * 3  # the prompt, the answer, the result
+        async for event in session.stream("y"):
+            if isinstance(event, ResultMessage):
+                assert await store.holder("k") is None
+                session.title = "named afterwards"
+        assert await store.holder("k") is None and len(await store.load("k", kinds=("message",))) == 4
+        async with Agent(EchoModel(), store=store) as other:
+            assert (await other.resume("k")).title == "named afterwards"
+            with pytest.raises(LimitError):
+                await other.query("z", session_id="k", max_budget_tokens=1)
+        assert calls[-1] == "release" and await store.holder("k") is None  # there might have been more to write
 
 
 async def test_an_interrupt_that_comes_after_the_result_changes_nothing(tmp_path: Path) -> None:
@@ -250,7 +278,10 @@ except KeyboardInterrupt:
 
 def test_ctrl_c_in_blocking_code_leaves_a_usable_session() -> None:
     with subprocess.Popen([sys.executable, "-c", CTRL_C], stdout=subprocess.PIPE, text=True) as program:
-        assert program.stdout is not None and program.stdout.readline() == "running\n"
-        program.send_signal(signal.SIGINT)
-        said, _ = program.communicate(timeout=60)
+        try:
+            assert program.stdout is not None and program.stdout.readline() == "running\n"
+            program.send_signal(signal.SIGINT)
+            said, _ = program.communicate(timeout=50)
+        finally:
+            program.kill()
     assert (program.returncode, said) == (0, "fine\n")

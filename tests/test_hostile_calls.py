@@ -145,7 +145,11 @@ async def test_an_approval_holds_for_its_own_call_only(server: LoopbackServer, t
 
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize(
-    "name", ["functions.get_weather", "get_weather ", "functions.get_weather:0", "tools.get_weather"]
+    "name",
+    [
+        *("functions.get_weather", "get_weather ", "functions.get_weather:0", "tools.get_weather"),
+        "get_weather<|channel|>commentary",
+    ],
 )
 async def test_a_name_in_its_wrapping_is_clear(name: str, door: str, server: LoopbackServer) -> None:
     server.reply(PATH, first(called('{"city": "Paris", "days": "2"}', name=name)))
@@ -160,6 +164,45 @@ async def test_another_name_is_told_the_nearest(name: str, server: LoopbackServe
     events = await told(agent_for(server))
     (done,) = [event for event in events if isinstance(event, ToolCompleted)]
     assert ran == [] and done.result.is_error and "get_weather" in done.result.as_text()
+
+
+@pytest.mark.parametrize("door", DOORS)
+async def test_whole_calls_with_one_id_are_not_put_together(door: str, server: LoopbackServer) -> None:
+    """Neither their texts nor their objects: what both say together, nobody said."""
+    calls = [
+        {"id": "x", "type": "function", "function": {"name": "get_weather", "arguments": said}}
+        for said in ({"city": "Paris"}, {"city": "Rome", "days": 2}, PARIS)
+    ]
+    answer = {"choices": [{"index": 0, "message": {"tool_calls": calls}, "finish_reason": "tool_calls"}]}
+    server.reply(PATH, first(answer))
+    await told(agent_for(server, door))
+    assert [(city, days) for city, days, _ in ran] == [("Paris", 1), ("Rome", 2), ("Paris", 1)]
+    history_is_paired(server.requests[-1].json["messages"])
+
+
+async def test_a_refusal_reads_well(server: LoopbackServer) -> None:
+    server.reply(PATH, first(called('{"city": "Paris", "city": "Rome"}')))
+    await told(agent_for(server))
+    said = server.requests[-1].json["messages"][-1]["content"]
+    assert said.startswith("Error: the arguments of get_weather cannot be read: 'city' is said twice") and ran == []
+
+
+async def test_a_call_that_nobody_wanted_does_not_run(server: LoopbackServer) -> None:
+    """Servers that do not obey `tool_choice`."""
+    server.reply(PATH, first(called(PARIS)))
+    async with agent_for(server, tool_choice="none") as agent:
+        assert (await agent.query("?")).text == "Done."
+    assert ran == [] and "may not be called" in server.requests[-1].json["messages"][-1]["content"]
+
+
+async def test_text_that_repeats_a_told_call_without_arguments_is_the_same_call(server: LoopbackServer) -> None:
+    def now() -> str:
+        return "12:00"
+
+    text = '<tool_call>\n{"name": "now", "arguments": {}}\n</tool_call>'
+    server.reply(PATH, first(called("{}", name="now", text=text)))
+    events = await told(agent_for(server, tools=[now]))
+    assert len(calls_of(events)) == 1
 
 
 @pytest.mark.parametrize("door", DOORS)

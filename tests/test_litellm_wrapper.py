@@ -256,7 +256,7 @@ def test_02_litellm_is_imported_at_the_first_question(fresh: dict[str, Any]) -> 
 
 def test_03_no_tokenizer_is_downloaded(fresh: dict[str, Any]) -> None:
     assert fresh["flags"] == [True, True]
-    assert fresh["first_token_s"] < 1.0  # of lm_studio/llama-3-8b; with the download it is 48 s
+    assert fresh["first_token_s"] < 10  # of lm_studio/llama-3-8b; with the download it is 48 s
 
 
 def test_04_nothing_global_is_written(fresh: dict[str, Any]) -> None:
@@ -619,7 +619,7 @@ async def test_20_leaving_a_stream_leaves_the_server(route: str, server: Loopbac
         async for delta in deltas:
             assert delta == TextDelta("Hello")
             break
-    await server.client_left(1.0)
+    await server.client_left(2.5)
     await model.aclose()
 
 
@@ -870,7 +870,7 @@ async def test_32_a_stall_is_a_timeout(route: str, server: LoopbackServer) -> No
     found = await failure(model_at(route, server), ask(timeout_s=0.3))
     assert type(found) is ProviderTimeoutError
     assert found.delivered_chars == 3
-    await server.client_left(1.0)
+    await server.client_left(2.5)
 
 
 async def test_33_bytes_that_are_no_answer(server: LoopbackServer) -> None:
@@ -928,7 +928,7 @@ async def test_35_a_cancellation_is_never_swallowed(server: LoopbackServer) -> N
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-    await server.client_left(1.0, count=5)
+    await server.client_left(2.5, count=5)
 
 
 async def test_35_a_cancellation_wins_over_a_timeout() -> None:
@@ -1012,7 +1012,7 @@ def test_39_no_call_blocks_the_loop(fresh: dict[str, Any]) -> None:
 def test_39_the_door_adds_little_to_litellm(fresh: dict[str, Any]) -> None:
     for prefix in ("hosted_vllm", "openai"):
         counts = fresh[f"calls_{prefix}"]
-        assert counts["door"] - counts["litellm"] <= 700, counts
+        assert counts["door"] - counts["litellm"] <= 700, counts  # as LITELLM_EXTRA_CALLS of benchmarks/gates.py
 
 
 def _read(place: Any, usage: Any, has_usage: bool = True) -> float | None:

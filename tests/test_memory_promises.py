@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sqlite3
 from datetime import timedelta
@@ -11,13 +12,50 @@ from typing import Any
 import pytest
 
 from any_agent import Agent
-from any_agent.errors import ConfigurationError, InvalidInputError, MemoryStoreError
-from any_agent.memory import MemoryStore
+from any_agent.errors import ConfigurationError, InvalidInputError, MemoryStoreError, SessionBusyError
+from any_agent.memory import MemoryStore, leases
+from any_agent.memory.leases import Process
 from any_agent.testing import EchoModel
 
 
 def said(content: Any, role: str = "user") -> dict[str, Any]:
     return {"kind": "message", "role": role, "content": content}
+
+
+async def test_only_taking_a_session_need_not_wait_for_the_disk(tmp_path: Path) -> None:
+    """A lease does not outlive a power cut anyway; what is committed after it waits as ever."""
+    seen: list[int] = []
+
+    async def synchronous(store: MemoryStore) -> int:
+        value: int = await store._db.alone(lambda db: db.execute("PRAGMA synchronous").fetchone()[0])
+        return value
+
+    async with MemoryStore(tmp_path / "m.db") as store:
+        process = Process.own()
+        await store._db.write(lambda db: seen.append(db.execute("PRAGMA synchronous").fetchone()[0]), is_synced=False)
+        assert (seen, await synchronous(store)) == ([1], 2)
+        fence = await store.lease("k", "one")
+        with pytest.raises(SessionBusyError):
+            await store.lease("k", "two")
+        assert await synchronous(store) == 2
+        both = [
+            store._db.write(lambda db: leases.lease(db, "j", "one", 9.0, process), is_synced=False),
+            store._db.write(lambda db: seen.append(db.execute("PRAGMA synchronous").fetchone()[0])),
+        ]
+        await asyncio.gather(*both)
+        assert seen == [1, 2]
+        await store.append("k", [said("x")], fence=fence, is_last=True)
+    async with MemoryStore(tmp_path / "p.db", durability="process") as store:
+        await store.lease("k", "one")
+        assert await synchronous(store) == 1
+
+
+async def test_the_row_of_a_session_tells_of_no_run(tmp_path: Path) -> None:
+    async with MemoryStore(tmp_path / "m.db") as store, Agent(EchoModel(), store=store) as agent:
+        await agent.create_session("k").query("x")
+        found = await store.session("k")
+        assert found is not None and "run_id" not in found
+        assert {row["run_id"] for row in await store.load("k")} != {None}
 
 
 # ------------------------------------------------------------------ where it is written

@@ -19,7 +19,7 @@ from any_agent.errors import InvalidInputError
 from any_agent.memory import IndexReport, MemoryStore, finding, vectors
 from any_agent.memory.chunks import MOST_CHARS, chunks
 from any_agent.memory.finding import Filters
-from any_agent.memory.words import match_all, match_any, match_beginning, readable, searchable, snippet, telling_terms
+from any_agent.memory.words import match_all, match_beginning, readable, searchable, snippet, telling_terms
 
 
 def said(content: str, **more: object) -> dict[str, object]:
@@ -34,7 +34,7 @@ _fts.execute("CREATE VIRTUAL TABLE t USING fts5 (text, tokenize = 'unicode61 rem
 
 @given(st.text())
 def test_no_text_breaks_a_query(text: str) -> None:
-    for match in (match_all(text), match_all(text, is_finished=True), match_any(text), match_beginning(text)):
+    for match in (match_all(text), match_all(text, is_finished=True), match_beginning(text)):
         if match:
             _fts.execute("SELECT * FROM t WHERE t MATCH ?", (match,)).fetchall()
 
@@ -76,7 +76,7 @@ def test_frequent_words_are_left_out_unless_they_are_all() -> None:
     assert telling_terms("What is the name of my dog?") == ["name", "dog"]
     assert telling_terms("was ist das") == ["was", "ist", "das"]
     assert match_all("to be") == '"to" AND "be"*'
-    assert match_any("the dog's name") == '"name" OR "dog" OR "s"'
+    assert match_all("the dog's name", is_finished=True) == '"name" AND "dog" AND "s"'
     assert match_all('東京 NEAR("a b"') == '"near" AND "東 京" AND "b"'
     assert match_all("--- ??? \x00") == ""
 

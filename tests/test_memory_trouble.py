@@ -247,7 +247,7 @@ async def test_a_file_that_is_no_database(tmp_path: Path, content: bytes) -> Non
         with pytest.raises(MemoryStoreError) as caught:
             await MemoryStore(path).append("s", [USER])
         assert caught.value.reason == "corrupt" and "backup" in str(caught.value)
-        assert path.read_bytes() == content
+        assert path.read_bytes() == content and list(tmp_path.iterdir()) == [path]
 
 
 async def test_a_damaged_page_is_told(tmp_path: Path) -> None:
@@ -274,6 +274,7 @@ async def test_a_file_of_another_program_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(MemoryStoreError, match="another program's database") as caught:
         await MemoryStore(path).open()
     assert caught.value.reason == "foreign_file" and path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]  # nothing was laid beside it
 
 
 async def test_a_place_that_cannot_be_made(tmp_path: Path) -> None:

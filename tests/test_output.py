@@ -58,6 +58,13 @@ class Tree(BaseModel):
     under: list[Tree] = []
 
 
+class Stay(BaseModel):
+    nights: int
+    rooms: list[int] = []
+    begins: date | None = None
+    next: Stay | None = None
+
+
 class Colour(Enum):
     RED = "red"
     BLUE = "blue"
@@ -133,6 +140,12 @@ def test_what_is_read(wanted: Any, text: str, value: Any) -> None:
         (City, '{"name": "Rome", "name": "Oslo"}', "twice"),
         (City, '{"name": "Ro', "not valid JSON"),
         (City, '{"name": "Rome", "people": NaN}', "NaN is no number"),
+        (Stay, '{"nights": true}', "nights: true is no number"),
+        (Stay, '{"nights": 1, "rooms": [2, false]}', "rooms.1: false is no number"),
+        (Stay, '{"nights": 1, "next": {"nights": true}}', "next.nights: true is no number"),
+        (Stay, '{"nights": 1, "begins": 1700000000}', "begins: 1700000000 is no text that tells a date"),
+        (Stay, '{"nights": 1, "begins": "20240131"}', "is no text that tells a date"),
+        (float, "true", "true is no number"),
         (list[int], "as shown in [1]", "not valid JSON"),
         (list[int], "[1, 2", "not valid JSON"),
         (int, "about 42", "no JSON"),

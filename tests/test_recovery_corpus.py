@@ -89,12 +89,24 @@ def test_nothing_wrong_is_executed_and_most_is_understood(capsys: pytest.Capture
         assert understood[name] >= 0.95 * count, name
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row["id"])
-def test_cut_anywhere_it_means_the_same(row: Heard) -> None:
+def cut_at(row: Heard, places: range) -> None:
     text, finish, expected = row["text"], row.get("finish", "stop"), whole(row)
-    assert heard(list(text), finish) == expected
-    for place in range(1, len(text)):
+    for place in places:
         assert heard([text[:place], text[place:]], finish) == expected, (text[:place], text[place:])
+
+
+@pytest.mark.parametrize("number", range(len(ROWS)), ids=lambda number: ROWS[number]["id"])
+def test_cut_anywhere_it_means_the_same(number: int) -> None:
+    """Character by character, and at every eighth place, another eighth for the next output of its kind."""
+    row = ROWS[number]
+    assert heard(list(row["text"]), row.get("finish", "stop")) == whole(row)
+    cut_at(row, range(1 + number % 8, len(row["text"]), 8))
+
+
+@pytest.mark.slow
+def test_cut_at_each_single_place_it_means_the_same() -> None:
+    for row in ROWS:
+        cut_at(row, range(1, len(row["text"])))
 
 
 # ------------------------------------------------------------------ any text at all
@@ -105,6 +117,8 @@ PIECES = [
     *('{"name": "now", "arguments": {}}', '{"name": "get_weather", "arguments": {"city": "Paris"}}', "Let me check.", " "),
     *("<|channel|>", "<|message|>", "analysis", "commentary to=functions.now", "<|end|>", "<|call|>", "TOOL: now\nARGS: {}"),
     *("<|tool_call_start|>", "<|tool_call_end|>", "now()", "<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>", "For example:"),
+    *("~~~", "````", "xml", "    ", "<pre>", "</pre>", "Action: now\nAction Input: {}", "Action: ```json\n", "Act", "<escape>"),
+    *("<|tool_call>call:now{}<tool_call|>", '<invoke name="now">', "</invoke>", "<|tool_call_begin|>", "<|tool_call_end|>"),
 ]  # fmt: skip
 ANY_TEXT = st.lists(st.sampled_from(PIECES) | st.text(max_size=5), max_size=14).map("".join)
 

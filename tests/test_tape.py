@@ -264,9 +264,9 @@ async def test_an_interrupt_is_replayed(path: str) -> None:
 
 
 async def test_pace_is_kept_on_demand(path: str) -> None:
-    async with Agent(RecordingModel(ScriptedModel(["abcdefgh"], delay_s=0.03), path)) as agent:
+    async with Agent(RecordingModel(ScriptedModel(["abcdefgh"], delay_s=0.15), path)) as agent:
         await agent.query("x")
-    for keeps_pace, least_s, most_s in ((False, 0.0, 0.05), (True, 0.06, 2.0)):
+    for keeps_pace, least_s, most_s in ((False, 0.0, 0.25), (True, 0.3, 5.0)):
         began = time.perf_counter()
         assert await Agent(ReplayModel(path, keeps_pace=keeps_pace)).query("x") == "abcdefgh"
         assert least_s <= time.perf_counter() - began < most_s

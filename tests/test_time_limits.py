@@ -180,7 +180,7 @@ async def test_after_the_first_token_the_gap_counts(door: str, server: LoopbackS
     assert (type(found), found.delivered_chars, found.retryable) == (ProviderTimeoutError, 3, False)
     assert "stalled: nothing came for 0.2 s, 3 characters in (option gap_timeout_s" in str(found)
     assert 0.5 <= took_s < 3
-    await server.client_left(1.0)
+    await server.client_left(2.5)
 
 
 async def test_a_token_that_is_held_back_is_one(door: str, server: LoopbackServer) -> None:
@@ -202,7 +202,7 @@ async def test_no_first_token(door: str, server: LoopbackServer) -> None:
     assert (type(found), found.delivered_chars, found.retryable) == (ProviderTimeoutError, 0, True)
     assert "silent for 0.2 s before its first token (option first_token_timeout_s" in str(found)
     assert took_s < 3
-    await server.client_left(1.0)
+    await server.client_left(2.5)
 
 
 @pytest.mark.parametrize("limits", [{"timeout_s": None}, {"timeout_s": 60.0}, {"timeout_s": inf}], ids=str)
@@ -350,7 +350,7 @@ async def test_a_load_that_takes_too_long(door: str, server: LoopbackServer) -> 
     assert (type(found), found.status) == (ModelLoadingError, 503)
     assert "still loading the model after 0.3 s (option first_token_timeout_s" in str(found)
     assert 0.3 <= took_s < 3
-    assert 3 <= len(server.requests) <= 8
+    assert 2 <= len(server.requests) <= 8
     assert found.__cause__ is None and (found.__context__ is None or found.__suppress_context__)
 
 

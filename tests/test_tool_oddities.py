@@ -357,3 +357,11 @@ async def test_a_context_is_no_argument(tmp_path: Any) -> None:
         return f"{context.tool_use_id}{more}"
 
     assert await tool(where).execute({"a": "b"}) == "{'a': 'b'}"
+
+
+async def test_a_whole_number_that_was_said_as_a_fraction_is_one_also_where_null_may_be() -> None:
+    def show(n: int | None = None) -> str:
+        return repr(n)
+
+    assert await tool(show).execute({"n": 3.0}) == "3"
+    assert await tool(show).execute({"n": None}) == "None"

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
 import math
 import os
 import threading
@@ -13,22 +11,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..config.kept_file import KeptFile, kept_path
 from .features import SIZE
 from .fit import Fit, Observation, Trust
 
-_VERSION = 1
-MAX_FILE_BYTES, _MAX_ENTRIES = 512_000, 64
+_MAX_ENTRIES = 64
 _LARGEST = 1e9
 SAVE_EVERY_S, _SAVED_AT_ONCE = 30.0, 3
 
 
 def calibration_path(environ: Mapping[str, str] = os.environ) -> Path:
     """Where learned figures are kept: `$ANY_AGENT_HOME/calibration.json`, else in the user's cache folder."""
-    if environ.get("ANY_AGENT_HOME"):
-        return Path(environ["ANY_AGENT_HOME"]) / "calibration.json"
-    import platformdirs
-
-    return platformdirs.user_cache_path("any_agent") / "calibration.json"
+    return kept_path("calibration.json", environ)
 
 
 class Calibration:
@@ -40,6 +34,7 @@ class Calibration:
 
     def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
         self.path = None if path is None else Path(path)
+        self._file = KeptFile(self.path, "fits", _MAX_ENTRIES)
         self._fits: dict[str, Fit] = {}
         self._saved: dict[str, int] = {}  # how much each fit had learned when it was read or written
         self._entries: dict[str, Any] | None = None
@@ -58,7 +53,7 @@ class Calibration:
         found = self._fits.get(key)
         if found is None:
             if self._entries is None:
-                self._entries = self._read()
+                self._entries = self._file.read()
             entry = self._entries.get(key) or {}
             if entry.get("trust") == "near" and trust == "exact":  # the name has lied before
                 trust = "near"
@@ -91,41 +86,19 @@ class Calibration:
         changed = {key: (fit, learned) for key, fit, learned in known if learned != self._saved[key]}
         if self.path is None or not changed:
             return False
-        entries = self._read()
+        entries = self._file.read()
         for key, (fit, _) in changed.items():
             entries[key] = {
                 "at": round(time.time()),
                 "trust": fit.trust,
                 "seen": [_written(o) for o in list(fit.observations)],
             }
-        newest = sorted(entries.items(), key=lambda item: _age(item[1]), reverse=True)[:_MAX_ENTRIES]
-        while len(text := json.dumps({"version": _VERSION, "fits": dict(newest)})) > MAX_FILE_BYTES:
-            del newest[len(newest) // 2 :]
         try:
-            _replace(self.path, text)
+            self._file.write(entries)
         except OSError:
             return False
         self._saved.update({key: learned for key, (_, learned) in changed.items()})
         return True
-
-    def _read(self) -> dict[str, Any]:
-        if self.path is None:
-            return {}
-        try:
-            with self.path.open("rb") as file:
-                data = file.read(MAX_FILE_BYTES + 1)
-            content = json.loads(data) if len(data) <= MAX_FILE_BYTES else None
-        except (OSError, ValueError, RecursionError):
-            return {}
-        if not isinstance(content, dict) or content.get("version") != _VERSION:
-            return {}
-        entries = content.get("fits")
-        return {k: e for k, e in entries.items() if isinstance(e, dict)} if isinstance(entries, dict) else {}
-
-
-def _age(entry: Mapping[str, Any]) -> float:
-    at: Any = entry.get("at")
-    return float(at) if _is_number(at) else 0.0
 
 
 def _written(observation: Observation) -> list[Any]:
@@ -152,19 +125,3 @@ def _observations(entry: Mapping[str, Any]) -> list[Observation]:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and math.isfinite(value) and abs(value) < _LARGEST
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write all or nothing, readable by the user only."""
-    import tempfile
-
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".calibration-")  # mode 0600
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.replace(name, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(name)
-        raise

@@ -54,9 +54,10 @@ def doctor(
 
     checks = [*_installed(), _clash()]
     settings, found, problem = _settings(common)
-    if problem:
+    if problem := problem or _wrong_place():
         checks.append(Check("settings", "problem", problem))
     places, told = asyncio.run(_looked_at(found, probe, is_named=bool(common.model)))
+    checks += _model(found, places)
     is_well = all(check.state != "problem" for check in checks)
     if common.json:
         from .verdicts import as_json
@@ -123,6 +124,18 @@ def _settings(common: Common) -> tuple[dict[str, Setting], Route | str, str | No
     return settings, route_of(settings), None
 
 
+def _wrong_place() -> str | None:
+    """What is wrong with an address in the environment, also of a provider that is not the one of the settings."""
+    from ..errors import ConfigurationError
+    from ..models.servers import addresses_here
+
+    try:
+        addresses_here()
+    except ConfigurationError as error:
+        return error.message
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class _Place:
     """An address, and the server that answered there."""
@@ -171,6 +184,7 @@ def _same(base_url: str) -> str:
 
 async def _places(found: Route | str) -> tuple[list[_Place], list[Address]]:
     from ..errors import ConfigurationError
+    from ..models.server_places import with_v1
     from ..models.servers import Address, addresses_here, discover
 
     try:
@@ -181,7 +195,27 @@ async def _places(found: Route | str) -> tuple[list[_Place], list[Address]]:
     if given and not isinstance(found, str) and all(_same(one.base_url) != _same(given) for one in addresses):
         addresses.append(Address(given, found.provider or "", found.api_key))
     servers = {server.base_url: server for server in await discover(addresses)}
-    return [_Place(one.name or "a server", one.base_url, servers.get(one.base_url)) for one in addresses], addresses
+    places = [_Place(one.name or "a server", one.base_url, servers.get(with_v1(one.base_url))) for one in addresses]
+    return places, addresses
+
+
+def _model(found: Route | str, places: list[_Place]) -> list[Check]:
+    """What is wrong with the model of the settings where it is said to be served; gateways may serve unlisted ones."""
+    from ..models.servers import find_model, nearest_model
+
+    base_url = "" if isinstance(found, str) else _same(found.base_url or "")
+    place = next((one for one in places if _same(one.base_url) == base_url), None)
+    if isinstance(found, str) or place is None:
+        return []
+    if place.server is None:
+        text = f"no server answers at {place.base_url}, where {found.model} is asked; start it, or name another address"
+        return [Check("model", "problem", text)]
+    lists_all = place.server.state == "ready" and place.server.kind != "openai_compatible"
+    if not lists_all or find_model(place.server, found.model) is not None:
+        return []
+    near = nearest_model(found.model, [place.server])
+    fix = f"did you mean {near}?" if near else "load it there, or name one that is listed"
+    return [Check("model", "problem", f"{found.model} is not among the models of {place.base_url}; {fix}")]
 
 
 def _told(

@@ -32,7 +32,8 @@ def models(common: Common) -> None:
     elif servers:
         _show(servers)
     if not servers:
-        tell("no model server answers. Start one (LM Studio, Ollama, llama.cpp, vLLM), or try: any-agent demo")
+        where = f" at {base_url}" if base_url else ""
+        tell(f"no model server answers{where}. Start one (LM Studio, Ollama, llama.cpp, vLLM), or try: any-agent demo")
         raise typer.Exit(3)
 
 

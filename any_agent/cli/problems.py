@@ -90,7 +90,8 @@ def lines_of(error: BaseException, common: Common) -> list[str]:
     """The text for people, two to six lines."""
     ending = "" if common.debug else "  ·  --debug for the traceback"
     if not isinstance(error, AnyAgentError):
-        return [f"{type(error).__name__}: {_short(str(error))}", f"  more:  this may be a bug{ending}"]
+        whose = "the system refused it" if isinstance(error, OSError) else "this may be a bug"
+        return [f"{type(error).__name__}: {_short(str(error))}", f"  more:  {whose}{ending}"]
     lines = [line for line in _message(error) if not line.lstrip().startswith("more:")]
     fix = _fix(error)
     if fix and not any(line.lstrip().startswith("fix:") for line in lines):  # the model doors' errors bring their own

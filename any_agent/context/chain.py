@@ -62,7 +62,8 @@ def fitted(
             max_history_messages=max_history_messages,
             can_read_results=recall_results,
         )
-        manager.summarize = announced(summarizer(lambda: one.summary_model or one.inner, manager), one)
+        summarize = summarizer(lambda: one.summary_model or one.inner, manager, limits=lambda: one.limits)
+        manager.summarize = announced(summarize, one)
         if summary is not None:
             manager.restore(summary)
         return manager, counter

@@ -25,15 +25,12 @@ from ..types import (
     ContextFitted,
     ContextTruncated,
     Delta,
-    ImageBlock,
     Message,
     ModelRequest,
     StreamEnd,
-    TextBlock,
-    ToolResultBlock,
     ToolSpec,
-    ToolUseBlock,
 )
+from .asked import SHORT_CHARS, chars_of, is_answer_too_long, limits_of, with_answer_within, with_parts
 from .manager import ContextManager, Fit
 from .window import (
     ASSUMED_TOKENS,
@@ -48,7 +45,6 @@ from .window import (
 
 _log = logging.getLogger("any_agent")
 MOST_REPEATS = 3  # of one call, each with less history
-SHORT_CHARS = 1500  # shorter prompts fit nearly every window: nothing is counted and no server is asked about them
 LEAST_CUT_TOKENS = 32  # no server cuts to less; what reports less does not count prompts
 Parts = Callable[[], "tuple[ContextManager, CalibratedCounter]"]
 
@@ -85,6 +81,7 @@ class FittedModel:
         self.on_truncation = on_truncation
         self.summary_model: Model | None = None  # None: the model itself
         self.before_summary: Callable[[Sequence[Message]], Awaitable[None]] | None = None  # told what goes into one
+        self.limits: dict[str, Any] = {}  # of the server's silence, as the last request had them; summaries keep them
         self._parts = parts
         self._can_tell = ask_window is not None
         self.watch = WindowWatch(ask_window, ask_again_s)
@@ -102,6 +99,7 @@ class FittedModel:
         self._growth = GrowthWatch()
         self._empty: Message | None = None  # the last message of the prompt that had an empty answer just now
         self._cannot_count = False
+        self._answers_refused = 0  # in a row, as the longest answer did not fit beside the prompt; 1 from then on
 
     @cached_property
     def _made(self) -> tuple[ContextManager, CalibratedCounter]:
@@ -149,13 +147,16 @@ class FittedModel:
     async def stream(self, request: ModelRequest) -> AsyncIterator[Delta]:
         """Like the inner model, with messages that fit; `ContextFitted` and `ContextTruncated` tell what happened."""
         refused: ContextOverflowError | EmptyResponseError | None = None  # raised when nothing more can be left out
-        asked, repeats = request, 0
+        asked, repeats, self.limits = request, 0, limits_of(request)
         while True:
-            before = asked.messages
+            before = asked
             asked, news = await self._fit(request)
-            is_same = repeats > 0 and list(map(id, asked.messages)) == list(map(id, before))
+            asked = self._with_room(asked)
+            is_same = repeats > 0 and asked.params == before.params
+            is_same = is_same and list(map(id, asked.messages)) == list(map(id, before.messages))
             if refused is not None and is_same:
-                raise refused  # nothing could be left out: the same call would fail again
+                # Nothing could be left out: the same call would fail again.
+                raise with_parts(refused, self.manager.overflow(asked.messages, asked.tools))
             for one in news:
                 yield one
             cut: ContextTruncated | None = None
@@ -220,6 +221,13 @@ class FittedModel:
             left_out = (fit.dropped_messages, fit.shortened_results)
             news.append(ContextFitted(*left_out, fit.tokens_before, fit.tokens_after, self.manager.max_tokens))
         return replace(request, messages=fit.messages), news
+
+    def _with_room(self, request: ModelRequest) -> ModelRequest:
+        """The answer may be as long as there is room beside the prompt, for a server that insists on it."""
+        if not self._answers_refused or self.manager.max_tokens <= 0:
+            return request
+        room = self.manager.max_tokens - self.counter.upper(request.messages, request.tools)
+        return with_answer_within(request, room >> (self._answers_refused - 1))
 
     async def _fitted(self, request: ModelRequest) -> Fit:
         """What the manager keeps; what does not fit a window that was only guessed is sent all the same."""
@@ -303,6 +311,10 @@ class FittedModel:
         self._answered_tokens = min(self._answered_tokens, window)
         self.manager.learn_window(window)
 
+    def _window_for(self, prompt_tokens: int) -> int:
+        """The smallest window that leaves so many tokens to a prompt."""
+        return prompt_tokens + min(self.manager.reserve_tokens, prompt_tokens)
+
     # -------------------------------------------------------------- after the call
 
     def _is_empty_again(self, request: ModelRequest) -> bool:
@@ -316,7 +328,9 @@ class FittedModel:
     ) -> bool:
         """An empty answer may mean it: when it comes twice, to a prompt longer than all that were answered."""
         if isinstance(error, ContextOverflowError):
-            return refused is None or error.max_tokens is None  # a number that the server repeats does not get better
+            if refused is None or is_answer_too_long(error, asked):
+                return True
+            return error.max_tokens is None  # a number that the server repeats does not get better
         return "_made" in self.__dict__ and self.counter.upper(asked.messages, asked.tools) > self._answered_tokens
 
     async def _correct(
@@ -325,26 +339,28 @@ class FittedModel:
         """Believe the server: its window, and its count of what was sent. Where it tells nothing, guess."""
         await self.make()
         told: int | None = None
+        is_answer = False
         if isinstance(error, ContextOverflowError):
-            told = error.max_tokens
-            if error.current_tokens and error.current_tokens > 1:
+            told, is_answer = error.max_tokens, is_answer_too_long(error, asked)
+            self._answers_refused += is_answer
+            if error.current_tokens and error.current_tokens > 1 and " at least " not in error.message:
                 self.counter.learn(asked.messages, asked.tools, error.current_tokens)
         told = told or await self.watch.ask()
         if told:
             self._believe(told)
         sent = self.counter.upper(asked.messages, asked.tools)
-        if not told or sent <= self.manager.available_tokens:  # it does not fit, whatever the numbers say
-            known_good = self._answered_tokens and self._answered_tokens + self.manager.reserve_tokens
+        if not told or (sent <= self.manager.available_tokens and not is_answer):  # whatever the numbers say
+            known_good = self._window_for(self._answered_tokens)
             self._believe(max(sent // 2 if repeats else sent * 3 // 4, known_good), is_guess=True)
 
     async def _check(self, asked: ModelRequest, end: StreamEnd) -> ContextTruncated | None:
         """Learn from the reported prompt; None unless it is shorter than what was surely sent."""
         self.watch.note_answer(end.model)
-        self._empty, usage = None, end.usage
+        self._empty, usage, self._answers_refused = None, end.usage, min(self._answers_refused, 1)
         if "_made" not in self.__dict__ or usage is None or usage.is_estimated or usage.input_tokens <= 0:
             return None
         told, bound = usage.input_tokens, self.counter.lower(asked.messages, asked.tools)
-        cut_window, spare = window_of_cut(told), self.manager.reserve_tokens
+        cut_window, window = window_of_cut(told), self._window_for(told)
         least = bound
         # Ollama's cut is known by its figure, even before its tokenizer is.
         is_power = cut_window >= 2048 and cut_window & (cut_window - 1) == 0  # all its defaults are
@@ -356,8 +372,8 @@ class FittedModel:
             self._growth.note(told)
             self.counter.learn(asked.messages, asked.tools, told)
             self._answered_tokens = max(self._answered_tokens, told)
-            if self.is_guessed and told + spare > self.manager.max_tokens:
-                self._believe(told + spare, is_guess=True)
+            if self.is_guessed and window > self.manager.max_tokens:
+                self._believe(window, is_guess=True)
             return None
         if told < LEAST_CUT_TOKENS:
             return None
@@ -368,7 +384,7 @@ class FittedModel:
         if served and served <= least:
             self._believe(served)
         else:
-            self._believe(cut_window if cut_window > self._answered_tokens else told + spare, is_guess=True)
+            self._believe(cut_window if cut_window > self._answered_tokens else window, is_guess=True)
         if told < bound:  # then it is not believed, unless it shows another tokenizer
             self.counter.learn(asked.messages, asked.tools, told)
         sent = self.counter.upper(asked.messages, asked.tools)
@@ -376,18 +392,3 @@ class FittedModel:
             self._believe(sent * 3 // 4, is_guess=True)
         model = end.model or self.name
         return ContextTruncated(told, least, self.manager.max_tokens, model, usage, end.cost_usd)
-
-
-def chars_of(message: Message) -> int:
-    """Characters a message brings to the prompt."""
-    total = 0
-    for block in message.content:
-        if isinstance(block, TextBlock):
-            total += len(block.text)
-        elif isinstance(block, ToolResultBlock):
-            total += len(block.as_text())
-        elif isinstance(block, ToolUseBlock):
-            total += len(block.name) + len(str(block.input))
-        elif isinstance(block, ImageBlock):
-            total += SHORT_CHARS  # an image is never short
-    return total

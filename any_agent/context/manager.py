@@ -17,7 +17,7 @@ from .strategies import Exchange, Strategy, chosen_by, find_strategy, grouped, i
 from .summary import MOST_TOKENS, Counter, Summarize, Summary, as_message, clipped, told_by
 
 _log = logging.getLogger("any_agent")
-LOW_WATERMARK = 0.7  # shortening goes down to this share of the budget, so that it happens seldom
+LOW_WATERMARK = 0.7  # shortening, also of the last turn, goes down to this share of the budget: it happens seldom
 DROP_WATERMARK = 0.5  # dropping goes further: all that stays must be prefilled anew (benchmarks/context.py)
 OLD_RESULT_CHARS = 400  # what is left of an old tool result before whole exchanges are dropped
 
@@ -369,7 +369,7 @@ class ContextManager:
         start = max((i for i, m in enumerate(view) if isinstance(m, UserMessage)), default=0)
         rounds = [i for i in range(start, len(view)) if isinstance(view[i], ToolMessage)]
         for place in rounds[:-1]:
-            if self.counter.upper(self.view(messages), tools) <= self.available_tokens:
+            if self.counter.upper(self.view(messages), tools) <= int(self.available_tokens * LOW_WATERMARK):
                 return
             for part in (view[place - 1], view[place]):
                 original = self._original(part)

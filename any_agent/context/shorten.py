@@ -1,4 +1,4 @@
-"""Shorter tool results, and the plain cut of seed 004."""
+"""Shorter tool results, and the plain cut to the last messages."""
 
 from __future__ import annotations
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 from ..protocols import Model
 from ..types import (
@@ -70,18 +70,28 @@ def told_by(message: UserMessage) -> str:
     return _text(message)[len(_MARK) : -1]
 
 
-def summarizer(model: Callable[[], Model], room: Room | None = None, *, most_chars: int = MOST_CHARS) -> Summarize:
-    """Asks the model that `model` gives. An earlier summary is read whole, of the rest the newest part."""
+def summarizer(
+    model: Callable[[], Model],
+    room: Room | None = None,
+    *,
+    most_chars: int = MOST_CHARS,
+    limits: Callable[[], Mapping[str, Any]] = dict,
+) -> Summarize:
+    """Asks the model that `model` gives. An earlier summary is read whole, of the rest the newest part.
+
+    Args:
+        limits: how long the server may be silent, by their names in ModelRequest.
+    """
 
     async def summarize(messages: Sequence[Message]) -> Summary:
         one = model()
         room_tokens = room.summary_tokens if room else MOST_TOKENS
         params = {"max_tokens": max(room_tokens, 64)}
-        request = ModelRequest(_asked(messages, most_chars), params=params)
+        request = ModelRequest(_asked(messages, most_chars), params=params, **limits())
         if room is not None and room.max_tokens:
             free = room.max_tokens - params["max_tokens"]
             while most_chars_now := _less(request.messages, room.counter.upper(request.messages), free):
-                request = ModelRequest(_asked(messages, most_chars_now), params=params)
+                request = replace(request, messages=_asked(messages, most_chars_now))
         said: list[str] = []
         end = StreamEnd()
         async with aclosing(one.stream(request)) as deltas:  # type: ignore[type-var]

@@ -39,7 +39,12 @@ class AnyStore(ABC):
 
     @abstractmethod
     async def append(
-        self, session_id: str, entries: Sequence[Mapping[str, Any]], *, fence: int | None = None
+        self,
+        session_id: str,
+        entries: Sequence[Mapping[str, Any]],
+        *,
+        fence: int | None = None,
+        is_last: bool = False,
     ) -> int: ...
 
     @abstractmethod

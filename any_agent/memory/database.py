@@ -62,9 +62,13 @@ class Database:
             await self.writer.run(_nothing)
             self._is_open = True
 
-    async def write(self, work: Work[T]) -> T:
-        """Do the work in a transaction, together with what other tasks wait for; it succeeds or fails alone."""
-        return await self.writer.run(work)
+    async def write(self, work: Work[T], *, is_synced: bool = True) -> T:
+        """Do the work in a transaction, together with what other tasks wait for; it succeeds or fails alone.
+
+        Args:
+            is_synced: False: a power cut may undo it, when nothing synced was written after it.
+        """
+        return await self.writer.run(work, is_synced=is_synced)
 
     async def read(self, work: Work[T]) -> T:
         """Do the work on one snapshot of the data."""
@@ -92,8 +96,9 @@ class Database:
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
 
     def _prepare_writer(self, db: sqlite3.Connection) -> None:
+        db.execute(f"PRAGMA busy_timeout = {round(self._busy_timeout_s * 1000)}")
+        self._check_ours(db)  # before a lock file is laid beside what is another program's
         with self._file_lock:
-            db.execute(f"PRAGMA busy_timeout = {round(self._busy_timeout_s * 1000)}")
             self._check_ours(db)
             db.execute("PRAGMA journal_mode = WAL")
             db.execute(f"PRAGMA synchronous = {self._synchronous}")
@@ -170,7 +175,10 @@ class Database:
             told = "it was deleted or replaced while it was open, so nothing is written: close() this store and go on"
             raise store_error(self.path, "io", told)
         with self._file_lock:
-            if together:
+            if together and self._synchronous == "FULL" and not any(job.is_synced for job in together):
+                with _unsynced(db):
+                    _commit_together(db, together)
+            elif together:
                 _commit_together(db, together)
             for job in jobs:
                 if job.is_alone:
@@ -190,6 +198,11 @@ def _commit_together(db: sqlite3.Connection, jobs: list[Job[Any]]) -> None:
     """One transaction for all; a job that fails is undone alone."""
     db.execute("BEGIN IMMEDIATE")
     try:
+        if len(jobs) == 1:
+            _do(db, jobs[0])
+            if db.in_transaction:
+                db.execute("COMMIT" if jobs[0].error is None else "ROLLBACK")
+            return
         for job in jobs:
             db.execute("SAVEPOINT job")
             _do(db, job)
@@ -203,6 +216,15 @@ def _commit_together(db: sqlite3.Connection, jobs: list[Job[Any]]) -> None:
         if db.in_transaction:
             db.execute("ROLLBACK")
         raise
+
+
+@contextlib.contextmanager
+def _unsynced(db: sqlite3.Connection) -> Iterator[None]:
+    db.execute("PRAGMA synchronous = NORMAL")
+    try:
+        yield
+    finally:
+        db.execute("PRAGMA synchronous = FULL")
 
 
 def _read_all(db: sqlite3.Connection, jobs: list[Job[Any]]) -> None:

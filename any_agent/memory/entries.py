@@ -50,7 +50,6 @@ class Kind:
 COMMON = ("run_id", "turn", "created_at", "extra")
 _COMMON_COLUMNS = (Column("run_id"), Column("turn", "int"), Column("created_at", "real"))
 TOOL_STATES = ("started", "finished", "failed", "unknown", "denied")
-OPEN_TOOL_STATES = ("started", "unknown")
 APPROVAL_STATES = ("pending", "allowed", "denied")
 
 
@@ -161,6 +160,7 @@ SESSION = Kind(
 
 _SURROGATES = re.compile("[\ud800-\udfff\x00]")
 _LARGEST_INT = 2**63 - 1
+_to_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,14 +188,17 @@ def encode(entry: Mapping[str, Any], session_id: str, place: int = 0) -> Row:
     if not session_id and kind.needs_session:
         raise _wrong(place, "session_id", session_id, f"is empty: a {kind.name} belongs to a session")
     values: dict[str, Any] = {}
-    rest = {k: v for k, v in entry.items() if k not in _NOT_EXTRA}
-    for column in (*kind.columns, *(_COMMON_COLUMNS if kind is not SESSION else _COMMON_COLUMNS[2:])):
-        if column.name in rest:
-            values[column.name] = _checked(column, rest.pop(column.name), place)
-        elif column.is_required:
-            raise _wrong(place, column.name, None, f"is missing: a {kind.name} needs it")
-    values.setdefault("created_at", None)
-    if values["created_at"] is None:
+    rest: dict[Any, Any] = {}
+    columns = _BY_NAME[kind.name]
+    for key, value in entry.items():
+        if key in columns:
+            values[key] = _checked(columns[key], value, place)
+        elif key not in _NOT_EXTRA:
+            rest[key] = value
+    for key in _REQUIRED[kind.name]:
+        if key not in values:
+            raise _wrong(place, key, None, f"is missing: a {kind.name} needs it")
+    if values.get("created_at") is None:
         values["created_at"] = time()
     tags = _tags(rest.pop("tags", None), place) if kind is SESSION else None
     if rest:
@@ -204,13 +207,21 @@ def encode(entry: Mapping[str, Any], session_id: str, place: int = 0) -> Row:
 
 
 _NOT_EXTRA = {"kind", "seq", "session_id"}
+_ALL = (*KINDS.values(), SESSION)
+_BY_NAME = {k.name: {c.name: c for c in (*k.columns, *_COMMON_COLUMNS[2 * (k is SESSION) :])} for k in _ALL}
+_REQUIRED = {k.name: [c.name for c in k.columns if c.is_required] for k in _ALL}
+_DEFAULTS: dict[str, dict[str, Any]] = {
+    k.name: {**dict.fromkeys(k.names), **{c.name: c.default for c in k.columns}} for k in _ALL
+}
 
 
 def with_defaults(row: Row) -> dict[str, Any]:
     """All columns of the row's kind, in the order of `Kind.names`."""
-    values = row.values
-    full = {c.name: values.get(c.name) if values.get(c.name) is not None else c.default for c in row.kind.columns}
-    return {**full, **{name: values.get(name) for name in row.kind.names[len(row.kind.columns) :]}}
+    full = _DEFAULTS[row.kind.name].copy()
+    for name, value in row.values.items():
+        if value is not None:
+            full[name] = value
+    return full
 
 
 def decode(kind: Kind, names: Sequence[str], row: Sequence[Any]) -> Entry:
@@ -230,7 +241,7 @@ def decode(kind: Kind, names: Sequence[str], row: Sequence[Any]) -> Entry:
     return entry
 
 
-_TYPES = {k.name: {c.name: c.type for c in k.columns if c.type in ("json", "bool")} for k in (*KINDS.values(), SESSION)}
+_TYPES = {k.name: {c.name: c.type for c in k.columns if c.type in ("json", "bool")} for k in _ALL}
 
 
 def _checked(column: Column, value: Any, place: int) -> Any:
@@ -288,9 +299,9 @@ def dump(value: Any, place: int = 0, field: str = "value") -> str:
     """
     try:
         try:
-            text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+            text = _to_json(value)
         except ValueError:
-            text = json.dumps(_finite(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+            text = _to_json(_finite(value))
     except (TypeError, ValueError, RecursionError) as error:
         raise _wrong(place, field, value, f"is no JSON: {error}") from None
     if not text.isascii() and _SURROGATES.search(text):

@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import InvalidInputError
 from .entries import KINDS, SESSION, Entry, Kind, Row, decode, dump, with_defaults
 from .indexing import EVERY, catch_up
-from .leases import check_fence
+from .leases import check_fence, release
 
 _INSERT = {
     name: f"INSERT INTO {kind.table} (session_id, seq, {', '.join(kind.names)}) "
@@ -23,7 +23,9 @@ _MOST_LOOKED_THROUGH = 5_000  # texts with a word, the newest, whose sessions ar
 _COLUMNS = {name: ("seq", *kind.names) for name, kind in KINDS.items()}
 
 
-def append(db: sqlite3.Connection, session_id: str, rows: Sequence[Row], fence: int | None) -> int:
+def append(
+    db: sqlite3.Connection, session_id: str, rows: Sequence[Row], fence: int | None, is_last: bool = False
+) -> int:
     """Add the rows; returns the seq of the last one. Makes the session when there is none."""
     if fence is not None:
         check_fence(db, session_id, fence)
@@ -35,6 +37,8 @@ def append(db: sqlite3.Connection, session_id: str, rows: Sequence[Row], fence: 
         "UPDATE sessions SET last_seq = ?, updated_at = max(updated_at, ?) WHERE session_id = ?",
         (seq, time(), session_id),
     )
+    if is_last and fence is not None:
+        release(db, session_id, fence)
     return seq
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import socket
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from ..errors import SessionBusyError, SessionFencedError
 from .seam import Holder
@@ -61,37 +63,35 @@ def _start_of(pid: int) -> str:
         return ""
 
 
-def _row(db: sqlite3.Connection, session_id: str) -> tuple[Holder, Process, float] | None:
-    found = db.execute(
-        "SELECT owner, fence, host, pid, process_start, acquired_at, expires_at, ttl_s FROM leases "
-        "WHERE session_id = ?",
-        (session_id,),
-    ).fetchone()
-    if found is None:
-        return None
-    owner, fence, host, pid, start, acquired_at, expires_at, ttl_s = found
-    holder = Holder(session_id, owner, fence, host, pid, acquired_at, expires_at)
-    return holder, Process(host, pid, start), ttl_s
+_LEASE = f"SELECT owner, fence, host, pid, process_start, acquired_at, expires_at, ttl_s, {_NOW} FROM leases"
 
 
-def now(db: sqlite3.Connection) -> float:
-    return float(db.execute(f"SELECT {_NOW}").fetchone()[0])
+def _row(db: sqlite3.Connection, session_id: str) -> Sequence[Any] | None:
+    found: Sequence[Any] | None = db.execute(f"{_LEASE} WHERE session_id = ?", (session_id,)).fetchone()
+    return found
+
+
+def _holder(session_id: str, row: Sequence[Any]) -> Holder | None:
+    """Who holds it by this row: nobody when it was given back."""
+    owner, fence, host, pid, _, acquired_at, expires_at, _, _ = row
+    return Holder(session_id, owner, fence, host, pid, acquired_at, expires_at) if owner else None
 
 
 def holder(db: sqlite3.Connection, session_id: str) -> Holder | None:
     """Who holds the session now; expired leases and those of dead processes hold nothing."""
-    found = _row(db, session_id)
-    if found is None or found[0].expires_at <= now(db) or found[1].is_known_dead:
+    row = _row(db, session_id)
+    if row is None or row[6] <= row[8] or Process(*row[2:5]).is_known_dead:
         return None
-    return found[0]
+    return _holder(session_id, row)
 
 
 def lease(db: sqlite3.Connection, session_id: str, owner: str, ttl_s: float, process: Process) -> int:
     held = holder(db, session_id)
     if held is not None and held.owner != owner:
+        left_s = held.expires_at - float(db.execute(f"SELECT {_NOW}").fetchone()[0])
         raise SessionBusyError(
             f"session {session_id} is held by {held}; it is free when that one closes it, or "
-            f"{max(0.0, held.expires_at - now(db)):.0f} s after its last sign of life",
+            f"{max(0.0, left_s):.0f} s after its last sign of life",
             session_id=session_id,
             holder=str(held),
         )
@@ -110,21 +110,26 @@ def lease(db: sqlite3.Connection, session_id: str, owner: str, ttl_s: float, pro
 
 def check_fence(db: sqlite3.Connection, session_id: str, fence: int, ttl_s: float | None = None) -> None:
     """Refuse an old fence; prolong the lease of the right one, when half its time is over or `ttl_s` is given."""
-    found = _row(db, session_id)
-    if found is None or found[0].fence != fence or not found[0].owner:
-        by = f"; {found[0]} holds it now" if found and found[0].owner else ""
+    row = _row(db, session_id)
+    if row is None or row[1] != fence or not row[0]:
+        held = None if row is None else _holder(session_id, row)
+        by = f"; {held} holds it now" if held else ""
         raise SessionFencedError(
             f"session {session_id} was taken over{by}: nothing was written; resume it to go on",
             session_id=session_id,
-            holder=str(found[0]) if found else None,
+            holder=str(held) if held else None,
         )
-    held, _, old_ttl_s = found
-    if ttl_s is not None or held.expires_at - now(db) < old_ttl_s / 2:
+    expires_at, old_ttl_s, now = row[6:]
+    if ttl_s is not None or expires_at - now < old_ttl_s / 2:
         new_ttl_s = old_ttl_s if ttl_s is None else ttl_s
         db.execute(
             f"UPDATE leases SET ttl_s = ?, expires_at = {_NOW} + ? WHERE session_id = ?",
             (new_ttl_s, new_ttl_s, session_id),
         )
+
+
+def renew(db: sqlite3.Connection, session_id: str, fence: int, ttl_s: float) -> None:
+    check_fence(db, session_id, fence, ttl_s)
 
 
 def release(db: sqlite3.Connection, session_id: str, fence: int) -> bool:

@@ -34,6 +34,18 @@ TREE = """WITH RECURSIVE tree (session_id) AS (
 _IN_TREE = "(c.session_id IN (SELECT session_id FROM tree){or_parent})"
 
 
+def check_group(group_by: str | None) -> None:
+    """Refuse what sums cannot be grouped by.
+
+    Raises:
+        InvalidInputError: it is none of GROUPS.
+    """
+    if group_by is not None and group_by not in GROUPS:
+        raise InvalidInputError(
+            f"usage cannot be grouped by {group_by!r}; allowed: {', '.join(GROUPS)}", field="group_by", value=group_by
+        )
+
+
 def usage(
     db: sqlite3.Connection,
     session_id: str | None = None,
@@ -44,10 +56,7 @@ def usage(
     tag: str | None = None,
 ) -> list[UsageRow]:
     """Sums, by the group's key. Without a group: exactly one row."""
-    if group_by is not None and group_by not in GROUPS:
-        raise InvalidInputError(
-            f"usage cannot be grouped by {group_by!r}; allowed: {', '.join(GROUPS)}", field="group_by", value=group_by
-        )
+    check_group(group_by)
     is_tools = group_by == "tool"
     table, sums = ("tool_calls", _TOOL_SUMS) if is_tools else ("model_calls", _SUMS)
     where, values = ["1"], dict[str, Any]()
@@ -76,29 +85,45 @@ def usage(
 
 # ------------------------------------------------------------------ approvals
 
-_APPROVAL = KINDS["approval"]
-_NAMES = ("session_id", "seq", *_APPROVAL.names)
-_SELECT = f"SELECT {', '.join(_NAMES)} FROM approvals"
+APPROVAL = KINDS["approval"]
+NAMES = ("session_id", "seq", *APPROVAL.names)
+SELECT = f"SELECT {', '.join(NAMES)} FROM approvals"
 
 
 def pending_approvals(db: sqlite3.Connection, session_id: str | None) -> list[Entry]:
     one, values = ("", ()) if session_id is None else (" AND session_id = ?", (session_id,))
-    rows = db.execute(f"{_SELECT} WHERE state = 'pending'{one} ORDER BY created_at, id", values)
-    return [decode(_APPROVAL, _NAMES, row) for row in rows]
+    rows = db.execute(f"{SELECT} WHERE state = 'pending'{one} ORDER BY created_at, id", values)
+    return [decode(APPROVAL, NAMES, row) for row in rows]
 
 
 def approval(db: sqlite3.Connection, approval_id: str) -> Entry | None:
-    row = db.execute(f"{_SELECT} WHERE approval_id = ?", (approval_id,)).fetchone()
-    return decode(_APPROVAL, _NAMES, row) if row else None
+    row = db.execute(f"{SELECT} WHERE approval_id = ?", (approval_id,)).fetchone()
+    return decode(APPROVAL, NAMES, row) if row else None
 
 
-def answer_approval(db: sqlite3.Connection, approval_id: str, state: str, answer: str | None, who: str) -> Entry:
-    """The first answer holds; the same one again changes nothing. `answer` is JSON text."""
-    found = approval(db, approval_id)
+def wanting_answer(found: Entry | None, approval_id: str, state: str, answer: str | None) -> Entry:
+    """The approval, pending or with this very answer.
+
+    Raises:
+        InvalidInputError: there is none, the state is no answer, or it has another one.
+    """
     if found is None:
         raise InvalidInputError(f"there is no approval {approval_id!r}", field="approval_id", value=approval_id)
     if state not in APPROVAL_STATES[1:]:
         raise InvalidInputError(f"state {state!r} is no answer; allowed: allowed, denied", field="state", value=state)
+    is_other = found["state"] != state or found["answer"] != (None if answer is None else json.loads(answer))
+    if found["state"] != "pending" and is_other:
+        raise InvalidInputError(
+            f"approval {approval_id!r} was {found['state']} by {found['answered_by'] or 'somebody'} already",
+            field="state",
+            value=state,
+        )
+    return found
+
+
+def answer_approval(db: sqlite3.Connection, approval_id: str, state: str, answer: str | None, who: str) -> Entry:
+    """The first answer holds; the same one again changes nothing. `answer` is JSON text."""
+    found = wanting_answer(approval(db, approval_id), approval_id, state, answer)
     if found["state"] == "pending":
         session_id = found["session_id"]
         db.execute(
@@ -110,12 +135,6 @@ def answer_approval(db: sqlite3.Connection, approval_id: str, state: str, answer
             (state, answer, who, time(), session_id, approval_id),
         )
         return approval(db, approval_id) or found
-    if found["state"] != state or found["answer"] != (None if answer is None else json.loads(answer)):
-        raise InvalidInputError(
-            f"approval {approval_id!r} was {found['state']} by {found['answered_by'] or 'somebody'} already",
-            field="state",
-            value=state,
-        )
     return found
 
 

@@ -26,10 +26,10 @@ Work = Callable[[sqlite3.Connection], T]
 class Job(Generic[T]):
     """A piece of work and the future of the task that waits for it."""
 
-    __slots__ = ("error", "future", "is_alone", "loop", "result", "work")
+    __slots__ = ("error", "future", "is_alone", "is_synced", "loop", "result", "work")
 
-    def __init__(self, work: Work[T], is_alone: bool = False) -> None:
-        self.work, self.is_alone = work, is_alone
+    def __init__(self, work: Work[T], is_alone: bool = False, is_synced: bool = True) -> None:
+        self.work, self.is_alone, self.is_synced = work, is_alone, is_synced
         self.loop = asyncio.get_running_loop()
         self.future: asyncio.Future[T] = self.loop.create_future()
         self.result: Any = None
@@ -72,16 +72,17 @@ class Link:
         self._thread: threading.Thread | None = None
         self._pid = os.getpid()
 
-    async def run(self, work: Work[T], *, is_alone: bool = False) -> T:
+    async def run(self, work: Work[T], *, is_alone: bool = False, is_synced: bool = True) -> T:
         """Do the work in the thread. When the caller is cancelled, work that has begun is still finished.
 
         Args:
             is_alone: not in a transaction with others.
+            is_synced: False: its commit need not wait for the disk.
 
         Raises:
             MemoryStoreError: the database failed.
         """
-        job = Job(work, is_alone)
+        job = Job(work, is_alone, is_synced)
         with self._lock:
             self._jobs.append(job)
             is_called, self._is_called = self._is_called, True

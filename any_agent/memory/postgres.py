@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 import os
-import weakref
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from ..errors import ConfigurationError, InvalidInputError, SessionFencedError
+from ..errors import ConfigurationError, SessionFencedError
 from . import postgres_finding as finding
 from . import postgres_journal as journal
 from . import postgres_leases as leases
 from . import postgres_ledger as ledger
 from . import upkeep, vectors
-from .common import AnyStore, interaction_of, kinds_of, rows_of
+from .common import interaction_of, rows_of
 from .documents import Document
-from .entries import Entry, checked_id, dump
+from .entries import checked_id
 from .finding import Filters, fused
 from .leases import Process
 from .postgres_link import Link, Transaction, Work, shown
 from .postgres_schema import migrate
 from .postgres_words import query_all
-from .seam import Hit, Holder, UsageRow
-from .words import like_pattern
+from .seam import Hit
+from .sql_store import SqlStore
 
 
-class PostgresStore(AnyStore):
+class PostgresStore(SqlStore[Link]):
     """Keeps what must not be lost on a PostgreSQL server (13 or newer). Making one does no I/O.
 
     One store may serve any number of tasks, and several event loops. Close it, or use `async with`. Needs the extra
@@ -42,6 +41,11 @@ class PostgresStore(AnyStore):
         embedding_model: the name of its model; vectors of different models are kept apart.
         busy_timeout_s: how long to wait for a lock that another transaction holds.
     """
+
+    _journal: ClassVar[Any] = journal
+    _leases: ClassVar[Any] = leases
+    _ledger: ClassVar[Any] = ledger
+    _upkeep: ClassVar[Any] = ledger
 
     def __init__(
         self,
@@ -67,21 +71,11 @@ class PostgresStore(AnyStore):
         self._settings = (dsn, self.path, schema, durability, max_connections, busy_timeout_s, prepare)
         self._begin()
 
-    def _begin(self) -> None:
-        self._pid, self._is_closed = os.getpid(), False
-        self._process: Process | None = None
-        self._link = Link(*self._settings)
-        self._end = weakref.finalize(self, self._link.shut)  # also runs at the program's exit
+    def _connections(self) -> Link:
+        return Link(*self._settings)
 
-    @property
-    def _db(self) -> Link:
-        if self._pid != os.getpid():  # a fork: the connections are the parent's
-            _LEFT_TO_PARENT.append(self._link)
-            self._end.detach()
-            self._begin()
-        elif self._is_closed:
-            self._begin()
-        return self._link
+    async def _matching(self, search: str) -> str | None:
+        return query_all(search)
 
     async def open(self) -> None:
         """Make it ready: the schema, its tables, their migrations. Other calls do it themselves.
@@ -101,7 +95,14 @@ class PostgresStore(AnyStore):
 
     # -------------------------------------------------------------- the journal
 
-    async def append(self, session_id: str, entries: Sequence[Mapping[str, Any]], *, fence: int | None = None) -> int:
+    async def append(
+        self,
+        session_id: str,
+        entries: Sequence[Mapping[str, Any]],
+        *,
+        fence: int | None = None,
+        is_last: bool = False,
+    ) -> int:
         """Keep all entries or none; returns the seq of the last one, committed when this returns.
 
         Raises:
@@ -118,7 +119,7 @@ class PostgresStore(AnyStore):
                 session_id=session_id,
                 holder=None,
             )
-        return await link.write(lambda tx: journal.append(tx, session_id, rows, fence))
+        return await link.write(lambda tx: journal.append(tx, session_id, rows, fence, is_last))
 
     async def _was_written(self, session_id: str) -> bool:
         """What became of the commit whose answer was lost; a doubt stays until the session is leased anew."""
@@ -127,54 +128,6 @@ class PostgresStore(AnyStore):
             del link.doubts[session_id]
             return False
         return True
-
-    async def load(
-        self,
-        session_id: str,
-        after: int = 0,
-        *,
-        kinds: Sequence[str] | None = None,
-        limit: int | None = None,
-        include_rewound: bool = False,
-    ) -> list[Entry]:
-        """Entries with a seq above `after`, by seq; [] for a session nobody knows.
-
-        Args:
-            kinds: only these kinds; None: all.
-            include_rewound: also messages that were rewound or replaced.
-        """
-        chosen = kinds_of(kinds)
-        return await self._db.read(lambda tx: journal.load(tx, session_id, after, chosen, limit, include_rewound))
-
-    async def session(self, session_id: str) -> Entry | None:
-        """What is known of a session: title, summary, tags, model, message_count, last_seq, updated_at, …"""
-        return await self._db.read(lambda tx: journal.session(tx, session_id))
-
-    async def list_sessions(
-        self,
-        limit: int = 50,
-        offset: int = 0,
-        tag: str | None = None,
-        search: str | None = None,
-        parent_session_id: str | None = None,
-    ) -> list[Entry]:
-        """Sessions, the last changed first. `search`: words of the title, the summary or what was said."""
-        match, like = (query_all(search), like_pattern(search)) if search else (None, None)
-        return await self._db.read(
-            lambda tx: journal.list_sessions(tx, limit, offset, tag, match, like, parent_session_id)
-        )
-
-    async def fork(self, session_id: str, new_session_id: str, up_to: int | None = None) -> int:
-        """Copy a session's live messages, title and tags; returns the last seq of the copy.
-
-        Args:
-            up_to: the seq of the last message to copy; None: all.
-
-        Raises:
-            InvalidInputError: there is no such session, or the new id is taken.
-        """
-        checked_id("new_session_id", new_session_id)
-        return await self._db.write(lambda tx: journal.fork(tx, session_id, new_session_id, up_to))
 
     async def delete(self, session_id: str, *, keep_ledger: bool = False) -> int:
         """Delete a session and its subagents' sessions; returns how many. The server's backups are not touched.
@@ -214,71 +167,6 @@ class PostgresStore(AnyStore):
         fence = await link.write(lambda tx: leases.lease(tx, session_id, owner, ttl_s, process, is_doubtful))
         link.doubts.pop(session_id, None)
         return fence
-
-    async def renew(self, session_id: str, fence: int, ttl_s: float = 30.0) -> None:
-        """Prolong the lease from now. A fenced `append` does so as well when half the time is over.
-
-        Raises:
-            SessionFencedError: somebody took the session over.
-        """
-        await self._db.write(lambda tx: leases.renew(tx, session_id, fence, ttl_s))
-
-    async def release(self, session_id: str, fence: int) -> None:
-        """Give the session back; quiet when it was lost already."""
-        await self._db.write(lambda tx: leases.release(tx, session_id, fence))
-
-    async def holder(self, session_id: str) -> Holder | None:
-        """Who may write to the session now."""
-        return await self._db.read(lambda tx: leases.holder(tx, session_id))
-
-    # -------------------------------------------------------------- approvals and ledger
-
-    async def pending_approvals(self, session_id: str | None = None) -> list[Entry]:
-        """Approvals nobody has answered yet, the oldest first."""
-        return await self._db.read(lambda tx: ledger.pending_approvals(tx, session_id))
-
-    async def approval(self, approval_id: str) -> Entry | None:
-        return await self._db.read(lambda tx: ledger.approval(tx, approval_id))
-
-    async def answer_approval(self, approval_id: str, state: str, answer: Any = None, answered_by: str = "") -> Entry:
-        """Answer "allowed" or "denied"; the first answer holds, whichever process gave it.
-
-        Raises:
-            InvalidInputError: there is no such approval, or it has another answer.
-        """
-        said = None if answer is None else dump(answer, field="answer")
-        return await self._db.write(lambda tx: ledger.answer_approval(tx, approval_id, state, said, answered_by))
-
-    async def usage(
-        self,
-        session_id: str | None = None,
-        *,
-        since: float | None = None,
-        until: float | None = None,
-        group_by: str | None = None,
-    ) -> list[UsageRow]:
-        """Sums over model calls, or over tool calls for group_by="tool"; see `MemoryStore.usage`."""
-        return await self._db.read(lambda tx: ledger.usage(tx, session_id, since, until, group_by))
-
-    async def spent(
-        self,
-        session_id: str | None = None,
-        *,
-        run_id: str | None = None,
-        tag: str | None = None,
-        since: float | None = None,
-    ) -> UsageRow:
-        """What all processes together have used, for budgets."""
-        return (await self._db.read(lambda tx: ledger.usage(tx, session_id, since, None, None, run_id, tag)))[0]
-
-    async def cached(self, key: str) -> Any:
-        """A kept response that has not expired; None: there is none."""
-        return await self._db.read(lambda tx: ledger.cached(tx, key))
-
-    async def cache(self, key: str, value: Any, ttl_s: float, session_id: str = "") -> None:
-        """Keep a response, any JSON, for `ttl_s` seconds; deleting the session deletes it, without one any session."""
-        text = dump(value)
-        await self._db.write(lambda tx: ledger.cache(tx, key, text, ttl_s, session_id))
 
     # -------------------------------------------------------------- finding
 
@@ -339,26 +227,6 @@ class PostgresStore(AnyStore):
 
     # -------------------------------------------------------------- keeping house
 
-    async def stats(self) -> dict[str, Any]:
-        """How much is kept: rows per table, size_bytes, versions, first_at, last_at; and the sums of the ledger."""
-        found = await self._db.read(ledger.stats)
-        sums = await self.spent()
-        return {**found, "path": self.path, "total_tokens": sums.total_tokens, "cost_usd": sums.cost_usd}
-
-    async def cleanup(self, older_than: Any = None, keep_last: int | None = None) -> int:
-        """Delete sessions; returns how many. Sessions in use, or with a pending approval, stay.
-
-        Args:
-            older_than: last changed before this: a timedelta, a datetime, or seconds.
-            keep_last: never the newest N; alone: all others.
-        """
-        before = upkeep.before_of(older_than)
-        if keep_last is not None and keep_last < 0:
-            raise InvalidInputError(f"keep_last={keep_last} is less than 0", field="keep_last", value=keep_last)
-        if before is None and keep_last is None:
-            return 0
-        return await self._db.write(lambda tx: ledger.cleanup(tx, before, keep_last))
-
     async def vacuum(self) -> None:
         """Let the server use the space of what was deleted again, while others go on."""
         tables = [*upkeep.COUNTED, "session_tags", "leases", "rewinds"]
@@ -367,12 +235,6 @@ class PostgresStore(AnyStore):
     async def integrity_check(self) -> list[str]:
         """What is wrong with the entries; [] when nothing is."""
         return await self._db.read(ledger.integrity_check)
-
-    def __repr__(self) -> str:
-        return f"PostgresStore({self.path!r})"
-
-
-_LEFT_TO_PARENT: list[Link] = []  # connections of a process that forked us; closing them here would harm it
 
 
 def _not_allowed(field: str, value: Any, allowed: str) -> ConfigurationError:

@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from ..errors import InvalidInputError
 from .entries import KINDS, SESSION, Entry, Kind, Row, clean, decode, dump, spoken, with_defaults
-from .postgres_leases import FENCE, NOW, check_fence
+from .postgres_leases import FENCE, NOW, check_fence, release
 from .postgres_link import Transaction, Witness
 from .postgres_words import vector
 
@@ -34,7 +34,9 @@ _ADD_TEXT = (
 )
 
 
-async def append(tx: Transaction, session_id: str, rows: Sequence[Row], fence: int | None) -> int:
+async def append(
+    tx: Transaction, session_id: str, rows: Sequence[Row], fence: int | None, is_last: bool = False
+) -> int:
     """Add the rows; returns the seq of the last one. Makes the session when there is none."""
     leased = None if fence is None else await tx.send(FENCE, (session_id,))
     mark = uuid4().hex
@@ -45,6 +47,8 @@ async def append(tx: Transaction, session_id: str, rows: Sequence[Row], fence: i
     tx.witness = Witness(session_id, mark, last)
     for seq, row in enumerate(rows, last - len(rows) + 1):
         await _ADD.get(row.kind.name, _insert)(tx, session_id, seq, row)
+    if is_last and fence is not None:
+        await release(tx, session_id, fence)
     return last
 
 

@@ -6,13 +6,12 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from ..errors import InvalidInputError
-from .entries import APPROVAL_STATES, KINDS, Entry, decode
-from .ledger import SWEEP_S, TREE
+from .entries import KINDS, Entry, decode
+from .ledger import APPROVAL, NAMES, SELECT, SWEEP_S, TREE, check_group, wanting_answer
 from .postgres_leases import NOW, forget
 from .postgres_link import Transaction
 from .postgres_schema import MIGRATIONS
-from .seam import GROUPS, UsageRow
+from .seam import UsageRow
 from .upkeep import COUNTED
 
 _UTC = "CASE WHEN abs(c.created_at) < 2.5e11 THEN to_timestamp(c.created_at) AT TIME ZONE 'UTC' END"
@@ -48,10 +47,7 @@ async def usage(
     tag: str | None = None,
 ) -> list[UsageRow]:
     """Sums, by the group's key. Without a group: exactly one row."""
-    if group_by is not None and group_by not in GROUPS:
-        raise InvalidInputError(
-            f"usage cannot be grouped by {group_by!r}; allowed: {', '.join(GROUPS)}", field="group_by", value=group_by
-        )
+    check_group(group_by)
     is_tools = group_by == "tool"
     table, sums = ("tool_calls", _TOOL_SUMS) if is_tools else ("model_calls", _SUMS)
     where, values = ["true"], dict[str, Any]()
@@ -79,20 +75,16 @@ async def usage(
 
 # ------------------------------------------------------------------ approvals
 
-_APPROVAL = KINDS["approval"]
-_NAMES = ("session_id", "seq", *_APPROVAL.names)
-_SELECT = f"SELECT {', '.join(_NAMES)} FROM approvals"
-
 
 async def pending_approvals(tx: Transaction, session_id: str | None) -> list[Entry]:
     one, values = ("", ()) if session_id is None else (" AND session_id = %s", (session_id,))
-    rows = await tx.all(f"{_SELECT} WHERE state = 'pending'{one} ORDER BY created_at, id", values)
-    return [decode(_APPROVAL, _NAMES, row) for row in rows]
+    rows = await tx.all(f"{SELECT} WHERE state = 'pending'{one} ORDER BY created_at, id", values)
+    return [decode(APPROVAL, NAMES, row) for row in rows]
 
 
 async def approval(tx: Transaction, approval_id: str) -> Entry | None:
-    row = await tx.one(f"{_SELECT} WHERE approval_id = %s", (approval_id,))
-    return decode(_APPROVAL, _NAMES, row) if row else None
+    row = await tx.one(f"{SELECT} WHERE approval_id = %s", (approval_id,))
+    return decode(APPROVAL, NAMES, row) if row else None
 
 
 async def answer_approval(tx: Transaction, approval_id: str, state: str, answer: str | None, who: str) -> Entry:
@@ -102,11 +94,7 @@ async def answer_approval(tx: Transaction, approval_id: str, state: str, answer:
         "(SELECT session_id FROM approvals WHERE approval_id = %s) FOR UPDATE",
         (approval_id,),
     )
-    found = await approval(tx, approval_id)
-    if found is None:
-        raise InvalidInputError(f"there is no approval {approval_id!r}", field="approval_id", value=approval_id)
-    if state not in APPROVAL_STATES[1:]:
-        raise InvalidInputError(f"state {state!r} is no answer; allowed: allowed, denied", field="state", value=state)
+    found = wanting_answer(await approval(tx, approval_id), approval_id, state, answer)
     if found["state"] == "pending":
         await tx.send(
             "WITH counted AS (UPDATE sessions SET last_seq = last_seq + 1, "
@@ -116,12 +104,6 @@ async def answer_approval(tx: Transaction, approval_id: str, state: str, answer:
             (found["session_id"], state, answer, who, approval_id),
         )
         return await approval(tx, approval_id) or found
-    if found["state"] != state or found["answer"] != (None if answer is None else json.loads(answer)):
-        raise InvalidInputError(
-            f"approval {approval_id!r} was {found['state']} by {found['answered_by'] or 'somebody'} already",
-            field="state",
-            value=state,
-        )
     return found
 
 

@@ -104,8 +104,18 @@ class Store(Protocol):
 
     # -- the journal
 
-    async def append(self, session_id: str, entries: Sequence[Mapping[str, Any]], *, fence: int | None = None) -> int:
+    async def append(
+        self,
+        session_id: str,
+        entries: Sequence[Mapping[str, Any]],
+        *,
+        fence: int | None = None,
+        is_last: bool = False,
+    ) -> int:
         """Keep all entries or none; returns the seq of the last one. A right fence prolongs its lease.
+
+        Args:
+            is_last: give the session back in the same transaction, as `release` does.
 
         Raises:
             SessionFencedError: `fence` is not the session's current one; nothing was written.

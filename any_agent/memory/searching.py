@@ -3,32 +3,27 @@
 from __future__ import annotations
 
 import sqlite3
-from abc import abstractmethod
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 from ..errors import MemoryStoreError
 from . import documents, finding, vectors
-from .common import AnyStore, interaction_of
+from .common import interaction_of
 from .database import Database
 from .documents import Document
 from .finding import Filters
 from .indexing import catch_up, is_behind
 from .seam import Hit
+from .sql_store import SqlStore
 from .words import readable
 
 
-class SearchingStore(AnyStore):
+class SearchingStore(SqlStore[Database]):
     """Needs a database, and, to search by meaning, what makes vectors of texts."""
 
     _embedding_model: str
     _ranking: vectors.Ranking
-
-    @property
-    @abstractmethod
-    def _db(self) -> Database:
-        """The open database."""
 
     async def search(
         self,

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
-import weakref
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from ..errors import ConfigurationError, InvalidInputError
 from . import journal, leases, ledger, upkeep, vectors
-from .common import kinds_of, rows_of
+from .common import rows_of
 from .database import IN_MEMORY, Database, default_path
-from .entries import Entry, checked_id, dump
+from .entries import checked_id
 from .leases import Process
-from .seam import Holder, UsageRow
 from .searching import SearchingStore
-from .words import like_pattern, match_all
+from .words import match_all
 
 
 class MemoryStore(SearchingStore):
@@ -33,6 +31,11 @@ class MemoryStore(SearchingStore):
         embedding_model: the name of its model; vectors of different models are kept apart.
         busy_timeout_s: how long to wait while another program writes.
     """
+
+    _journal: ClassVar[Any] = journal
+    _leases: ClassVar[Any] = leases
+    _ledger: ClassVar[Any] = ledger
+    _upkeep: ClassVar[Any] = upkeep
 
     def __init__(
         self,
@@ -56,21 +59,12 @@ class MemoryStore(SearchingStore):
         self._settings = (self.path, durability, busy_timeout_s)
         self._begin()
 
-    def _begin(self) -> None:
-        self._pid, self._is_closed = os.getpid(), False
-        self._process: Process | None = None
-        self._database = Database(*self._settings)
-        self._end = weakref.finalize(self, self._database.shut)  # also runs at the program's exit
+    def _connections(self) -> Database:
+        return Database(*self._settings)
 
-    @property
-    def _db(self) -> Database:
-        if self._pid != os.getpid():  # a fork: threads and locks stayed with the parent
-            _LEFT_TO_PARENT.append(self._database)
-            self._end.detach()
-            self._begin()
-        elif self._is_closed:
-            self._begin()
-        return self._database
+    async def _matching(self, search: str) -> str | None:
+        await self._catch_up()
+        return match_all(search)
 
     async def open(self) -> None:
         """Make it ready: the file, its tables, its migrations. Other calls do it themselves.
@@ -89,7 +83,14 @@ class MemoryStore(SearchingStore):
 
     # -------------------------------------------------------------- the journal
 
-    async def append(self, session_id: str, entries: Sequence[Mapping[str, Any]], *, fence: int | None = None) -> int:
+    async def append(
+        self,
+        session_id: str,
+        entries: Sequence[Mapping[str, Any]],
+        *,
+        fence: int | None = None,
+        is_last: bool = False,
+    ) -> int:
         """Keep all entries or none; returns the seq of the last one, on disk when this returns.
 
         Tasks that append at the same time share one commit; each succeeds or fails alone.
@@ -100,58 +101,7 @@ class MemoryStore(SearchingStore):
             MemoryStoreError: the file could not be written. Nothing was written in any of these cases.
         """
         rows = rows_of(session_id, entries)
-        return await self._db.write(lambda db: journal.append(db, session_id, rows, fence))
-
-    async def load(
-        self,
-        session_id: str,
-        after: int = 0,
-        *,
-        kinds: Sequence[str] | None = None,
-        limit: int | None = None,
-        include_rewound: bool = False,
-    ) -> list[Entry]:
-        """Entries with a seq above `after`, by seq; [] for a session nobody knows.
-
-        Args:
-            kinds: only these kinds; None: all.
-            include_rewound: also messages that were rewound or replaced.
-        """
-        chosen = kinds_of(kinds)
-        return await self._db.read(lambda db: journal.load(db, session_id, after, chosen, limit, include_rewound))
-
-    async def session(self, session_id: str) -> Entry | None:
-        """What is known of a session: title, summary, tags, model, message_count, last_seq, updated_at, …"""
-        return await self._db.read(lambda db: journal.session(db, session_id))
-
-    async def list_sessions(
-        self,
-        limit: int = 50,
-        offset: int = 0,
-        tag: str | None = None,
-        search: str | None = None,
-        parent_session_id: str | None = None,
-    ) -> list[Entry]:
-        """Sessions, the last changed first. `search`: words of the title, the summary or what was said."""
-        if search:
-            await self._catch_up()
-        match = match_all(search) if search else None
-        like = like_pattern(search) if search else None
-        return await self._db.read(
-            lambda db: journal.list_sessions(db, limit, offset, tag, match, like, parent_session_id)
-        )
-
-    async def fork(self, session_id: str, new_session_id: str, up_to: int | None = None) -> int:
-        """Copy a session's live messages, title and tags; returns the last seq of the copy.
-
-        Args:
-            up_to: the seq of the last message to copy; None: all.
-
-        Raises:
-            InvalidInputError: there is no such session, or the new id is taken.
-        """
-        checked_id("new_session_id", new_session_id)
-        return await self._db.write(lambda db: journal.fork(db, session_id, new_session_id, up_to))
+        return await self._db.write(lambda db: journal.append(db, session_id, rows, fence, is_last))
 
     async def delete(self, session_id: str, *, keep_ledger: bool = False) -> int:
         """Delete a session and its subagents' sessions, from the bytes of the file too; returns how many.
@@ -192,101 +142,12 @@ class MemoryStore(SearchingStore):
         checked_id("owner", owner)
         database = self._db
         process = self._process = self._process or Process.own()
-        return await database.write(lambda db: leases.lease(db, session_id, owner, ttl_s, process))
-
-    async def renew(self, session_id: str, fence: int, ttl_s: float = 30.0) -> None:
-        """Prolong the lease from now. A fenced `append` does so as well when half the time is over.
-
-        Raises:
-            SessionFencedError: somebody took the session over.
-        """
-        await self._db.write(lambda db: leases.check_fence(db, session_id, fence, ttl_s))
-
-    async def release(self, session_id: str, fence: int) -> None:
-        """Give the session back; quiet when it was lost already."""
-        await self._db.write(lambda db: leases.release(db, session_id, fence))
-
-    async def holder(self, session_id: str) -> Holder | None:
-        """Who may write to the session now."""
-        return await self._db.read(lambda db: leases.holder(db, session_id))
-
-    # -------------------------------------------------------------- approvals and ledger
-
-    async def pending_approvals(self, session_id: str | None = None) -> list[Entry]:
-        """Approvals nobody has answered yet, the oldest first."""
-        return await self._db.read(lambda db: ledger.pending_approvals(db, session_id))
-
-    async def approval(self, approval_id: str) -> Entry | None:
-        return await self._db.read(lambda db: ledger.approval(db, approval_id))
-
-    async def answer_approval(self, approval_id: str, state: str, answer: Any = None, answered_by: str = "") -> Entry:
-        """Answer "allowed" or "denied"; the first answer holds, whichever process gave it.
-
-        Raises:
-            InvalidInputError: there is no such approval, or it has another answer.
-        """
-        said = None if answer is None else dump(answer, field="answer")
-        return await self._db.write(lambda db: ledger.answer_approval(db, approval_id, state, said, answered_by))
-
-    async def usage(
-        self,
-        session_id: str | None = None,
-        *,
-        since: float | None = None,
-        until: float | None = None,
-        group_by: str | None = None,
-    ) -> list[UsageRow]:
-        """Sums over model calls, or over tool calls for group_by="tool".
-
-        Args:
-            session_id: this session and its subagents only.
-            since, until: seconds since 1970.
-            group_by: day, hour (both UTC), model, server, session, purpose, outcome, run, tag, tool; None: one row.
-        """
-        return await self._db.read(lambda db: ledger.usage(db, session_id, since, until, group_by))
-
-    async def spent(
-        self,
-        session_id: str | None = None,
-        *,
-        run_id: str | None = None,
-        tag: str | None = None,
-        since: float | None = None,
-    ) -> UsageRow:
-        """What all processes together have used, for budgets."""
-        rows = await self._db.read(lambda db: ledger.usage(db, session_id, since, None, None, run_id, tag))
-        return rows[0]
-
-    async def cached(self, key: str) -> Any:
-        """A kept response that has not expired; None: there is none."""
-        return await self._db.read(lambda db: ledger.cached(db, key))
-
-    async def cache(self, key: str, value: Any, ttl_s: float, session_id: str = "") -> None:
-        """Keep a response, any JSON, for `ttl_s` seconds; deleting the session deletes it, without one any session."""
-        text = dump(value)
-        await self._db.write(lambda db: ledger.cache(db, key, text, ttl_s, session_id))
+        return await database.write(lambda db: leases.lease(db, session_id, owner, ttl_s, process), is_synced=False)
 
     # -------------------------------------------------------------- keeping house
 
-    async def stats(self) -> dict[str, Any]:
-        """How much is kept: rows per table, size_bytes, versions, first_at, last_at; and the sums of the ledger."""
-        found = await self._db.read(upkeep.stats)
-        sums = await self.spent()
-        return {**found, "path": self.path, "total_tokens": sums.total_tokens, "cost_usd": sums.cost_usd}
-
     async def cleanup(self, older_than: Any = None, keep_last: int | None = None) -> int:
-        """Delete sessions; returns how many. Sessions in use, or with a pending approval, stay.
-
-        Args:
-            older_than: last changed before this: a timedelta, a datetime, or seconds.
-            keep_last: never the newest N; alone: all others.
-        """
-        before = upkeep.before_of(older_than)
-        if keep_last is not None and keep_last < 0:
-            raise InvalidInputError(f"keep_last={keep_last} is less than 0", field="keep_last", value=keep_last)
-        if before is None and keep_last is None:
-            return 0
-        deleted = await self._db.write(lambda db: upkeep.cleanup(db, before, keep_last))
+        deleted = await super().cleanup(older_than, keep_last)
         if deleted:
             await self._db.write(upkeep.forget_index_words)
         return deleted
@@ -309,12 +170,6 @@ class MemoryStore(SearchingStore):
         if await asyncio.to_thread(os.path.exists, target):
             raise InvalidInputError(f"{target} is there already", field="path", value=target)
         await database.alone(lambda db: database.back_up(db, target))
-
-    def __repr__(self) -> str:
-        return f"MemoryStore({self.path!r})"
-
-
-_LEFT_TO_PARENT: list[Database] = []  # connections of a process that forked us; closing them here would harm it
 
 
 def _place(db_path: str | os.PathLike[str] | None) -> str:

@@ -78,11 +78,6 @@ def match_all(query: str, *, is_finished: bool = False) -> str:
     return " AND ".join(quoted(term) + (star if term == last else "") for term in found)
 
 
-def match_any(query: str) -> str:
-    """An FTS5 query: any of the words. "" when there is no word in it."""
-    return " OR ".join(map(quoted, telling_terms(query)))
-
-
 def match_beginning(query: str) -> str:
     """An FTS5 query: what begins with the two letters that were typed. "" when it is something else."""
     found = telling_terms(query)

@@ -79,6 +79,12 @@ _NOT_OVERFLOW = re.compile(
     r"|physical batch size",
     re.I,
 )
+# The prompt's length after all: it does not fit beside the answer (then the answer may be shorter), or alone.
+_SURELY_OVERFLOW = re.compile(
+    r"maximum context length is \d+ tokens and your request has \d+ input tokens|max_tokens must be at least 1, got -"
+    r"|max_tokens=\d+ cannot be greater than max_model_len",
+    re.I,
+)
 # Read without regard to case; compiled when something has gone wrong for the first time.
 _TEXTS: tuple[tuple[str, type[ProviderError]], ...] = (
     (r"(does|do)(n['’]t| not) support (any |the |native )?(tools?\b|tool[ _-](us|call)|function)"
@@ -161,9 +167,11 @@ def overflow(
 ) -> ProviderError:
     """A ContextOverflowError with the numbers the server told."""
     current, maximum = _overflow_numbers(text, fields or {})
+    is_answer = current is not None and maximum is not None and current < maximum
+    what = "prompt and answer together do not fit" if is_answer else "the prompt does not fit"
     return where.error(
         ContextOverflowError,
-        f"the prompt does not fit the model's window: {text[:_SHOWN_CHARS]}",
+        f"{what} the model's window: {text[:_SHOWN_CHARS]}",
         status=status,
         current_tokens=current,
         max_tokens=maximum,
@@ -171,10 +179,16 @@ def overflow(
 
 
 def unreachable(where: Where, cause: str) -> ProviderError:
-    """Nobody answers: says what to start."""
-    return where.error(
-        ServerUnreachableError, f"no server answered ({cause}).{_start_hint(where)}", original_error=cause
-    )
+    """Nobody answers: says what to start; or that the two do not agree on TLS."""
+    if "SSL" not in cause:
+        return where.error(
+            ServerUnreachableError, f"no server answered ({cause}).{_start_hint(where)}", original_error=cause
+        )
+    fix = "if it speaks plain HTTP, begin base_url with http://"
+    if "CERTIFICATE" in cause:
+        fix = "set SSL_CERT_FILE to a file with the certificate that signed the server's, before the start"
+    said = f"no secure connection to the server ({cause}).\n  fix: {fix}."
+    return where.error(ServerUnreachableError, said, original_error=cause)
 
 
 def _kind_by_text(text: str, status: int) -> type[ProviderError] | None:
@@ -207,6 +221,8 @@ def _kind_by_status(status: int, in_stream: bool) -> type[ProviderError]:
 def _is_overflow(text: str, status: int) -> bool:
     if status in (401, 402, 403, 404) or (status == 429 and "context_length" not in text):
         return False
+    if _SURELY_OVERFLOW.search(text):
+        return True
     if _RATE.search(text) or _NOT_OVERFLOW.search(text):
         return False
     return bool(re.search(_OVERFLOW, text, re.I | re.S))
@@ -260,13 +276,16 @@ def _read(body: str | Mapping[str, Any]) -> _Said:
 
 
 _CURRENT = (
-    r"request \((\d+) tokens\)", r"input \((\d+) tokens\)", r"contains (?:at least )?(\d+)", r"passed (\d+) input",
-    r"input has (\d+)", r"input length \((\d+)", r"requested tokens \((\d+)\)", r"requested (?:about )?(\d+) tokens",
+    r"(\d+) in the messages", r"(\d+) tokens from the input", r"(\d+) of text input", r"request has (\d+) input",
+    r"limit: (\d+) \+", r"request \((\d+) tokens\)", r"input \((\d+) tokens\)", r"contains (?:at least )?(\d+)",
+    r"passed (\d+) input", r"input has (\d+)", r"input length \((\d+)",
+    r"requested tokens \((\d+)\)", r"requested (?:about )?(\d+) tokens",
     r"resulted in (\d+)", r"first (\d+) tokens", r"n_keep: ?(\d+)", r"prompt is too long: (\d+)", r"(\d+) tokens? >",
-    r"(\d+) in the messages", r"\(length (\d+)\)", r"given: (\d+)", r"token count \((\d+)\)", r"received (\d+)",
+    r"\(length (\d+)\)", r"given: (\d+)", r"token count \((\d+)\)", r"received (\d+)",
 )  # fmt: skip
 _MAXIMUM = (
-    r"context size \((\d+)", r"context length (?:is|of) (?:only )?(\d+)", r"context length \((\d+)", r"supports (\d+)",
+    r"max_model_len=(?:max_total_tokens=)?(\d+)", r"context size \((\d+)",
+    r"context length (?:is|of) (?:only )?(\d+)", r"context length \((\d+)", r"supports (\d+)",
     r"n_ctx: ?(\d+)", r"context window of (\d+)", r"> (\d+)(?: maximum|, decrease)",
     r"(?:prompt|model) length (?:is|of) (\d+)",
     r"limit (?:is|of) (\d+)", r"only (\d+) tokens", r"window \((\d+)", r"must be <= (\d+)", r"with (\d+) maximum",

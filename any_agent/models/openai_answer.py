@@ -77,10 +77,12 @@ class Answer:
             raise self._said_error(choice)
         if choice.get("finish_reason"):
             self._finish_reason = choice["finish_reason"]
-        said = choice.get("delta") or choice.get("message")
-        return self._deltas(said) if said else []
+        if said := choice.get("delta"):
+            return self._deltas(said)
+        said = choice.get("message")
+        return self._deltas(said, is_whole=True) if said else []
 
-    def _deltas(self, said: Mapping[str, Any]) -> list[Delta]:
+    def _deltas(self, said: Mapping[str, Any], *, is_whole: bool = False) -> list[Delta]:
         out: list[Delta] = []
         thinking = said.get("reasoning_content") or said.get("reasoning")
         if thinking and isinstance(thinking, str):
@@ -97,8 +99,9 @@ class Answer:
                 out.append(TextDelta(text))
             else:
                 out.extend(speech.feed(text))
-        for call in said.get("tool_calls") or ():
-            out.append(_fragment(call.get("index"), call.get("id"), call.get("function") or {}))
+        for place, call in enumerate(said.get("tool_calls") or ()):
+            index = place if is_whole else call.get("index")  # whole calls are never put together, whatever their ids
+            out.append(_fragment(index, call.get("id"), call.get("function") or {}))
         if old_call := said.get("function_call"):
             out.append(_fragment(0, None, old_call))
         if out:

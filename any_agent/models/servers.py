@@ -11,7 +11,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -107,7 +107,7 @@ async def discover(candidates: Sequence[str | Address] | None = None, *, timeout
     """The servers that answer, in the order of the candidates; all are asked at once and past any proxy.
 
     Args:
-        candidates: base URLs (a plain URL is sent no key); None: `addresses_here()`.
+        candidates: base URLs with or without /v1 (a plain URL is sent no key); None: `addresses_here()`.
         timeout_s: seconds for everything together.
     """
     return [found.server for found in await _sightings(candidates, timeout_s) if found.server]
@@ -133,7 +133,8 @@ async def resolve_auto(
 
 async def _sightings(candidates: Sequence[str | Address] | None, timeout_s: float) -> list[Sighting]:
     given = addresses_here() if candidates is None else candidates
-    addresses = [Address(with_v1(one)) if isinstance(one, str) else one for one in given]
+    named = [Address(one) if isinstance(one, str) else one for one in given]
+    addresses = [replace(one, base_url=with_v1(one.base_url)) for one in named]
     async with _session(None) as session:
         deadline = time.monotonic() + timeout_s  # after the import of aiohttp, which takes as long
 

@@ -72,11 +72,6 @@ class Fold:
                     return
             self.text, self.thinking, self._calls = [], [], []  # the next try begins anew
 
-    @property
-    def is_empty(self) -> bool:
-        """Nothing was said: no text, no reasoning, no call."""
-        return not (self.text or self.thinking or self._calls)
-
     def _add_call(self, delta: ToolCallDelta) -> None:
         call = self._find(delta)
         if call is None:
@@ -204,8 +199,8 @@ class _Call:
         try:
             value = self._said(raw)
         except UnclearError as error:
-            cause = "cut off by the token limit" if was_cut else str(error)
-            return ToolUseError(f"the arguments of {self.name} are {cause}", raw, self.id, self.name)
+            cause = "are cut off by the token limit" if was_cut else f"cannot be read: {error}"
+            return ToolUseError(f"the arguments of {self.name} {cause}", raw, self.id, self.name)
         if not isinstance(value, dict):
             return ToolUseError(f"the arguments of {self.name} are JSON but not an object", raw, self.id, self.name)
         schema = schemas.get(self.name)

@@ -5,8 +5,6 @@ A verdict holds for one (server kind and build, address, model, chat template, d
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import time
 from collections.abc import Mapping
@@ -15,10 +13,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from ..config.kept_file import KeptFile, age_s, kept_path
 from .server_shapes import ServedModel, Server
 
-_VERSION = 1
-MAX_FILE_BYTES, MAX_ENTRIES, MAX_NOTE_CHARS = 512_000, 200, 160
+MAX_ENTRIES, MAX_NOTE_CHARS = 200, 160
 UNTOLD_BUILD_AGE_S = 14 * 86_400.0  # a server that tells no build may have been updated meanwhile
 REFUSAL_AGE_S = 86_400.0  # one without tools or schemas may have been restarted with the flag for them
 
@@ -142,11 +140,7 @@ def place_of(base_url: str) -> str:
 
 def verdicts_path(environ: Mapping[str, str] = os.environ) -> Path:
     """Where verdicts are kept: `$ANY_AGENT_HOME/capabilities.json`, else in the user's cache folder."""
-    if environ.get("ANY_AGENT_HOME"):
-        return Path(environ["ANY_AGENT_HOME"]) / "capabilities.json"
-    import platformdirs
-
-    return platformdirs.user_cache_path("any_agent") / "capabilities.json"
+    return kept_path("capabilities.json", environ)
 
 
 class Verdicts:
@@ -158,6 +152,7 @@ class Verdicts:
 
     def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
         self.path = None if path is None else Path(path)
+        self._file = KeptFile(self.path, "verdicts", MAX_ENTRIES)
         self._entries: dict[str, Any] | None = None
         self._tried: dict[str, Verdict] = {}  # incomplete ones, in memory only
 
@@ -169,14 +164,14 @@ class Verdicts:
     def get(self, whom: Identity) -> Verdict | None:
         """The verdict on exactly this build, model and template; None: not asked yet, or too long ago."""
         if self._entries is None:
-            self._entries = self._read()
+            self._entries = self._file.read()
         entry = self._entries.get(whom.key)
         verdict = _verdict(entry) if entry else None
         if entry is None or verdict is None:
             return self._tried.get(whom.key)
         lacks = False in (verdict.native_tools.value, verdict.json_schema.value)
         most_s = REFUSAL_AGE_S if lacks else float("inf") if whom.tells_build else UNTOLD_BUILD_AGE_S
-        return verdict if _age_s(entry) <= most_s else self._tried.get(whom.key)
+        return verdict if age_s(entry) <= most_s else self._tried.get(whom.key)
 
     def put(self, whom: Identity, verdict: Verdict) -> bool:
         """Keep a complete verdict in place of those on other builds and templates of the same model.
@@ -187,42 +182,17 @@ class Verdicts:
         if not verdict.is_complete:
             self._tried[whom.key] = verdict
             return False
-        entries = {**(self._entries or {}), **self._read()}
+        entries = {**(self._entries or {}), **self._file.read()}
         for key in [key for key in entries if entries[key].get("of") == whom.subject]:
             del entries[key]
         found = {name: [one.value, one.note] for name, one in verdict.findings().items()}
         entries[whom.key] = {"of": whom.subject, "at": round(time.time()), "calls": verdict.calls, "found": found}
-        newest = sorted(entries.items(), key=lambda item: _age_s(item[1]))[:MAX_ENTRIES]
-        while len(text := json.dumps({"version": _VERSION, "verdicts": dict(newest)})) > MAX_FILE_BYTES:
-            del newest[len(newest) // 2 :]
-        self._entries = dict(newest)
-        if self.path is None:
-            return True
+        self._entries = entries
         try:
-            _replace(self.path, text)
+            self._entries = self._file.write(entries)
         except OSError:
             return False
         return True
-
-    def _read(self) -> dict[str, Any]:
-        if self.path is None:
-            return {}
-        try:
-            with self.path.open("rb") as file:
-                data = file.read(MAX_FILE_BYTES + 1)
-            content = json.loads(data) if len(data) <= MAX_FILE_BYTES else None
-        except (OSError, ValueError, RecursionError):
-            return {}
-        if not isinstance(content, dict) or content.get("version") != _VERSION:
-            return {}
-        entries = content.get("verdicts")
-        return {k: e for k, e in entries.items() if isinstance(e, dict)} if isinstance(entries, dict) else {}
-
-
-def _age_s(entry: Mapping[str, Any]) -> float:
-    at: Any = entry.get("at")
-    is_number = isinstance(at, (int, float)) and not isinstance(at, bool)
-    return max(time.time() - float(at), 0.0) if is_number else float("inf")
 
 
 def _verdict(entry: Mapping[str, Any]) -> Verdict | None:
@@ -238,19 +208,3 @@ def _verdict(entry: Mapping[str, Any]) -> Verdict | None:
             case _:
                 return None
     return Verdict(**findings, calls=calls, trouble="")
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write all or nothing, readable by the user only."""
-    import tempfile
-
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".capabilities-")  # mode 0600
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.replace(name, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(name)
-        raise

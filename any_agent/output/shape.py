@@ -16,7 +16,7 @@ from pydantic.json_schema import GenerateJsonSchema
 from ..errors import ConfigurationError
 from ..models.canonical import canonical
 from ..models.recovery.dialects import balanced_end
-from ..models.recovery.lossless import UnclearError, parse_arguments
+from ..models.recovery.lossless import UnclearError, parse_arguments, types_of
 from ..tools.schema import checker, closed, described, is_structured, normalise_schema, parts, portable, without_titles
 from ..types import Json
 
@@ -24,6 +24,8 @@ VALUE = "value"  # what is no object travels as the one field of an object: some
 _MOST_PROBLEMS = 5
 _FENCE = re.compile(r"^[ \t]*```[ \t]*(?:json\w*)?[ \t]*\r?\n(.*?)^[ \t]*```[ \t]*$", re.S | re.M | re.I)
 _OPENING = re.compile(r"[{\[]")
+_DIGITS = re.compile(r"\s*-?\d+\.?\d*\s*")
+_TIMES = ("date", "date-time", "time")
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +212,40 @@ def _of_type(wanted: Any) -> Output:
         for name, one in schema.get("properties", {}).items():
             if told := described(hints.get(name)):
                 one.setdefault("description", told)
-    return _output(getattr(wanted, "__name__", "answer"), schema, adapter.validate_json)
+
+    def check(text: str) -> Any:
+        if problem := _swapped(json.loads(text), schema, schema):
+            raise ValueError(problem)
+        return adapter.validate_json(text)
+
+    return _output(getattr(wanted, "__name__", "answer"), schema, check)
+
+
+def _swapped(value: Any, schema: Any, root: Any, place: str = "") -> str | None:
+    """What pydantic would take and nobody said: `true` as the number 1, a number as seconds since 1970."""
+    kinds = [schema]
+    while len(kinds) == 1 and isinstance(kinds[0], Mapping) and ("$ref" in kinds[0] or "anyOf" in kinds[0]):
+        own = kinds[0].get("$ref", "").removeprefix("#/$defs/")
+        inside = [root.get("$defs", {}).get(own, {})] if own else kinds[0]["anyOf"]
+        kinds = [one for one in inside if not (isinstance(one, Mapping) and one.get("type") == "null")]
+    if not kinds or not all(isinstance(one, Mapping) for one in kinds):
+        return None
+    where = f"{place}: " if place else ""
+    if isinstance(value, bool):
+        wanted = types_of(schema, root)
+        return f"{where}{dumped(value)} is no number" if wanted and wanted <= {"integer", "number", "null"} else None
+    if isinstance(value, (int, float)) or (isinstance(value, str) and _DIGITS.fullmatch(value)):
+        is_time = all(one.get("format") in _TIMES for one in kinds)
+        return f"{where}{dumped(value)} is no text that tells a {kinds[0]['format']}" if is_time else None
+    schema = kinds[0] if len(kinds) == 1 else {}
+    inner: list[tuple[Any, Any, Any]] = []
+    if isinstance(value, dict):
+        known, other = schema.get("properties", {}), schema.get("additionalProperties")
+        inner = [(key, one, known.get(key, other)) for key, one in value.items()]
+    elif isinstance(value, list):
+        inner = [(number, one, schema.get("items")) for number, one in enumerate(value)]
+    told = (_swapped(one, its, root, f"{place}.{key}" if place else str(key)) for key, one, its in inner)
+    return next((one for one in told if one), None)
 
 
 class _AllFields(GenerateJsonSchema):

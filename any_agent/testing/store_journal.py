@@ -240,6 +240,19 @@ class JournalSuite:
         await refused(SessionFencedError, store.append(s, [said("user", "late")], fence=newer))
         assert [one["content"] for one in await store.load(s)] == ["x"]
 
+    async def test_the_last_entries_give_the_session_back(self, store: Any) -> None:
+        s = uuid4().hex
+        fence = await store.lease(s, "first")
+        await refused(InvalidInputError, store.append(s, [{"kind": "nothing"}], fence=fence, is_last=True))
+        assert (await store.holder(s)).fence == fence
+        assert await store.append(s, [said("user", "x")], fence=fence, is_last=True) == 1
+        assert await store.holder(s) is None
+        await refused(SessionFencedError, store.append(s, [said("user", "late")], fence=fence))
+        newer = await store.lease(s, "second")
+        assert newer == fence + 1
+        await refused(SessionFencedError, store.append(s, [said("user", "late")], fence=fence, is_last=True))
+        assert (await store.holder(s)).fence == newer and len(await store.load(s)) == 1
+
     async def test_one_of_many_gets_the_lease(self, store: Any) -> None:
         s = uuid4().hex
         answers = await asyncio.gather(*[store.lease(s, f"w{place}") for place in range(8)], return_exceptions=True)

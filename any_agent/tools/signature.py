@@ -126,9 +126,7 @@ class Signature:
         properties: Mapping[str, Any] = schema.get("properties", {})
         if self.whole in properties and self.whole_type is None:
             self.whole = None  # it goes by its name
-        self._whole_numbers = [
-            n for n, one in properties.items() if isinstance(one, dict) and one.get("type") == "integer"
-        ]
+        self._whole_numbers = [name for name, one in properties.items() if _is_whole_number(one)]
         own = {p.name for p in self.parameters if p.default is not p.empty}
         self._defaults = {
             name: one["default"]
@@ -221,6 +219,15 @@ def _unfit(function: Any, problem: str) -> ConfigurationError:
 
 def _is_plain_dict(hint: Any) -> bool:
     return any(hint is one for one in (dict, Mapping, Any)) or typing.get_origin(hint) in (dict, Mapping)
+
+
+def _is_whole_number(schema: Any) -> bool:
+    """It takes an integer, or an integer or null."""
+    if not isinstance(schema, dict):
+        return False
+    kinds = [one.get("type") if isinstance(one, dict) else None for one in schema.get("anyOf", [schema])]
+    kinds = [kind for one in kinds for kind in (one if isinstance(one, list) else [one])]
+    return "integer" in kinds and all(kind in ("integer", "null") for kind in kinds)
 
 
 def _is_context(hint: Any) -> bool:

@@ -1,6 +1,7 @@
 """A program that is killed: one session, some prompts, three kinds of tools. What it acknowledges goes to a log outside.
 
 `python -m crash.victim STORE LOG PROMPTS`: goes on where the last run was killed, until PROMPTS prompts are answered.
+`python -m crash.victim FOLDER PROMPTS`: one life for each commit point, killed there and gone on with (see `at_every_point`).
 """
 
 from __future__ import annotations
@@ -85,5 +86,31 @@ async def talk(session: Any, prompt: str, log: str) -> None:
             note(log, acked="result", text=event.result)
 
 
+def forked(place: str, prompts: int, kill_at: int) -> int:
+    """The exit code (−9: killed) of a life in a process of its own, which need not import everything anew."""
+    child = os.fork()
+    if child == 0:
+        if kill_at:
+            os.environ["ANY_AGENT_KILL_AT"] = str(kill_at)
+        asyncio.run(main(os.path.join(place, "m.db"), os.path.join(place, "log"), prompts))
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def at_every_point(folder: str, prompts: int) -> None:
+    """In `at1`, `at2`, … a life is killed at that side of a commit and gone on with; the last one nobody killed."""
+    asyncio.run(main(os.path.join(folder, "m.db"), os.path.join(folder, "log"), prompts))  # imports everything
+    for point in range(1, 200):
+        place = os.path.join(folder, f"at{point}")
+        os.mkdir(place)
+        code = forked(place, prompts, point)
+        print(code, forked(place, prompts, 0) if code else 0, flush=True)
+        if code == 0:
+            return
+
+
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))
+    if len(sys.argv) == 3:
+        at_every_point(sys.argv[1], int(sys.argv[2]))
+    else:
+        asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))

@@ -212,6 +212,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.slow  # test_litellm_wrapper.py holds the same gate in the child process that it starts anyway
 def test_the_litellm_door_adds_little_to_litellm(server: LoopbackServer) -> None:
     done = run_python(LITELLM_DOOR.format(root=server.root_url))
     assert done.returncode == 0, done.stderr

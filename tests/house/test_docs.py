@@ -122,7 +122,7 @@ PLAYS = {
         [essays],
         ["Rivers", "-- that took too long", "A bridge", "is interrupted", "Boats", "-- cancelled", "done"],
         requests=4,
-        environment={"PATIENCE_S": "1"},  # a cold start takes half of it
+        environment={"PATIENCE_S": "3"},  # a cold start on a busy machine takes most of it
     ),
     "fallback_models.py": Play(
         [says("The second.")],

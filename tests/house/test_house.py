@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -19,8 +21,8 @@ FLOORS: dict[str, int] = {
     "models": 3, "tokens": 3, "context": 3, "tracing": 3, "testing": 3, "sync": 3, "calibration": 3,
     "tools": 4, "output": 4, "history": 4,
     "options": 5, "dispatch": 5, "toolkits": 5,
-    "loop": 6,
-    "journal": 6, "hold": 6, "ledger_rows": 6, "session": 7, "kept_session": 7, "conversation": 7, "keeping": 7, "budget": 6, "tally": 6, "caller_tools": 7, "live": 7, "wiring": 7, "subagents": 7,
+    "loop": 6, "durability": 6, "budget": 6, "tally": 6,
+    "session": 7, "conversation": 7, "kept_session": 7, "caller_tools": 7, "live": 7, "wiring": 7, "subagents": 7,
     "agent": 8,
     "client": 9, "compat": 9, "server": 9, "batch": 9, "copy_editor": 9,
     "__init__": 10, "__main__": 10, "cli": 10,
@@ -52,14 +54,22 @@ def room(path: Path) -> str:
     return parts[0].removesuffix(".py")
 
 
-def imported(path: Path) -> Iterator[tuple[str, int, bool]]:
+@cache
+def nodes(path: Path) -> list[ast.AST]:
+    """Everything in the file."""
+    return list(ast.walk(ast.parse(path.read_text())))
+
+
+@cache
+def imported(path: Path) -> list[tuple[str, int, bool]]:
     """(absolute module, line, at top level) of every import in the file."""
-    tree = ast.parse(path.read_text())
-    inside = {
-        id(n) for f in ast.walk(tree) if isinstance(f, ast.FunctionDef | ast.AsyncFunctionDef) for n in ast.walk(f)
-    }
+    return list(_imported(path))
+
+
+def _imported(path: Path) -> Iterator[tuple[str, int, bool]]:
+    inside = {id(n) for f in nodes(path) if isinstance(f, ast.FunctionDef | ast.AsyncFunctionDef) for n in ast.walk(f)}
     package = ["any_agent", *path.relative_to(PACKAGE).parts[:-1]]
-    for node in ast.walk(tree):
+    for node in nodes(path):
         top = id(node) not in inside
         if isinstance(node, ast.Import):
             yield from ((alias.name, node.lineno, top) for alias in node.names)
@@ -80,6 +90,14 @@ def own_imports(path: Path) -> Iterator[tuple[str, int]]:
 
 def test_every_room_has_a_floor() -> None:
     assert {room(p) for p in files()} <= FLOORS.keys()
+
+
+@pytest.mark.parametrize("page", ["AGENTS.md", "docs/architecture.md"])
+def test_the_page_names_every_room_on_its_floor(page: str) -> None:
+    rows = re.findall(r"^\| (\d+) \| (.*?) \|", (ROOT / page).read_text(), re.MULTILINE)
+    told = {name: int(floor) for floor, cell in rows for name in re.findall(r"`(\w+)[/*]*`", cell) if name in FLOORS}
+    rooms = {room(p) for p in files()}
+    assert {name: floor for name, floor in told.items() if name in rooms} == {name: FLOORS[name] for name in rooms}
 
 
 @pytest.mark.parametrize("path", files(), ids=lambda p: str(p.relative_to(PACKAGE)))
@@ -117,7 +135,7 @@ def test_heavy_packages_come_in_by_one_door(path: Path) -> None:
 
 def _type_checking_lines(path: Path) -> set[int]:
     lines: set[int] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes(path):
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
             lines.update(range(node.lineno, (node.end_lineno or node.lineno) + 1))
     return lines
@@ -127,7 +145,7 @@ def _type_checking_lines(path: Path) -> set[int]:
 def test_files_and_functions_stay_small(path: Path) -> None:
     text = path.read_text()
     assert text.count("\n") <= 400, f"{path.name} has {text.count(chr(10))} lines"
-    for node in ast.walk(ast.parse(text)):
+    for node in nodes(path):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             length = (node.end_lineno or node.lineno) - node.lineno + 1
             assert length <= 60, f"{path.name}:{node.lineno} {node.name} has {length} lines"
@@ -140,7 +158,7 @@ def test_the_walk_is_short() -> None:
 
 @pytest.mark.parametrize("path", files(), ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_names_use_the_words_of_the_house(path: Path) -> None:
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes(path):
         if isinstance(node, ast.ClassDef) and node.name not in PROMISED_NAMES:
             bare = node.name.lstrip("_")
             assert not any(w in bare for w in AVOIDED), f"{path.name}: {node.name}"

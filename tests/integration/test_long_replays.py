@@ -20,12 +20,12 @@ from support.replay_servers import lm_studio_with, ollama
 from any_agent import Agent
 from any_agent.testing import LoopbackServer
 
-WINDOW, TURNS = 2048, 300
+WINDOW, TURNS, MANY_TURNS = 2048, 100, 300
 MOST_LATE = 3  # cuts of a server whose window nothing tells that may pass before the first one is noticed
 
 
 async def converse(
-    server: LoopbackServer, model: str, provider: str, strategy: str, most_chars: int
+    server: LoopbackServer, model: str, provider: str, strategy: str, most_chars: int, turns: int
 ) -> tuple[Talk, list[Chat]]:
     with RecordingProxy(server.root_url) as proxy:
         agent = Agent(
@@ -39,9 +39,9 @@ async def converse(
             retry_delay=0.001,
         )
         async with agent:
-            seen = await talk(agent, prompts(1, TURNS, 700))
+            seen = await talk(agent, prompts(1, turns, 700))
         chats = proxy.chats
-    print(f"\n{provider}: {TURNS} turns in {seen.duration_s:.1f} s, {seen.tool_results} tool results,", end=" ")
+    print(f"\n{provider}: {turns} turns in {seen.duration_s:.1f} s, {seen.tool_results} tool results,", end=" ")
     print(
         f"{len(seen.fitted)} fitted, {len(seen.cut)} cut, {len(seen.retried)} retried, {dataclasses.asdict(figures(chats))}"
     )
@@ -62,12 +62,18 @@ def unnoticed(meetings: list[Meeting], seen: Talk, events: list[int]) -> list[st
 
 
 async def with_ollama(
-    rule: Any, told: int | None, tokenizer: str, *, strategy: str = "sliding", most_chars: int = 6000
+    rule: Any,
+    told: int | None,
+    tokenizer: str,
+    *,
+    strategy: str = "sliding",
+    most_chars: int = 6000,
+    turns: int = MANY_TURNS,
 ) -> None:
     with LoopbackServer() as server:
         ollama(server, {"harbour:8b": told})
         chat = OllamaChat(server, "harbour:8b", TOKENIZERS[tokenizer], WINDOW, rule)
-        seen, chats = await converse(server, "harbour:8b", "ollama", strategy, most_chars)
+        seen, chats = await converse(server, "harbour:8b", "ollama", strategy, most_chars, turns)
     late = unnoticed(chat.cuts, seen, [turn for turn, _ in seen.cut])
     print(f"{rule}, told {told}, {tokenizer}: {len(chat.cuts)} cuts by the server, {len(late)} noticed late")
     assert seen.unanswered == []
@@ -81,11 +87,13 @@ async def with_ollama(
         assert {cut.prompt for cut in chat.cuts} <= set(seen.prompts[: noticed + 1])
 
 
-async def with_lm_studio(overflow: Any, told: int | None, tokenizer: str, *, strategy: str = "sliding") -> None:
+async def with_lm_studio(
+    overflow: Any, told: int | None, tokenizer: str, *, strategy: str = "sliding", turns: int = MANY_TURNS
+) -> None:
     with LoopbackServer() as server:
         lm_studio_with(server, "harbour-8b", told)
         chat = LmStudioChat(server, "harbour-8b", TOKENIZERS[tokenizer], WINDOW, overflow)
-        seen, chats = await converse(server, "harbour-8b", "lm_studio", strategy, 6000)
+        seen, chats = await converse(server, "harbour-8b", "lm_studio", strategy, 6000, turns)
     print(f"{overflow}, told {told}, {tokenizer}: {len(chat.refused)} refused by the server")
     assert seen.unanswered == [] and seen.cut == []
     assert violations(chats, seen.spoken, WINDOW, has_summaries=strategy == "summarize") == []
@@ -106,7 +114,7 @@ async def with_lm_studio(overflow: Any, told: int | None, tokenizer: str, *, str
     ],
 )
 async def test_ollama_cuts_nothing_for_long(rule: str, told: int | None, tokenizer: str, most_chars: int) -> None:
-    await with_ollama(rule, told, tokenizer, most_chars=most_chars)
+    await with_ollama(rule, told, tokenizer, most_chars=most_chars, turns=TURNS)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +122,7 @@ async def test_ollama_cuts_nothing_for_long(rule: str, told: int | None, tokeniz
     [("event", None, "double"), ("nothing", None, "characters"), ("stop", 8192, "half"), ("event", WINDOW, "bytes")],
 )
 async def test_lm_studio_refuses_nothing_for_good(overflow: str, told: int | None, tokenizer: str) -> None:
-    await with_lm_studio(overflow, told, tokenizer)
+    await with_lm_studio(overflow, told, tokenizer, turns=TURNS)
 
 
 ODD = ["half", "double", "characters", "bytes", "words_and_a_half", "single_digits"]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 
-from .dialects import NOISE, OPENERS, Found, Tools, balanced_end, block_end, read_block, read_body, read_json
+from .dialects import Found, Tools, balanced_end, block_end, read_block, read_body, read_json
 from .lossless import UnclearError
+from .marks import NOISE, OPENERS
 
 _FENCE = re.compile(r"```[ \t]*([\w+-]*)[ \t]*\r?\n")
 _FENCE_BEGINNING = re.compile(r"```[ \t]*[\w+-]*[ \t]*\r?")

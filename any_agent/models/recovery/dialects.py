@@ -2,57 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from .lossless import Reader, UnclearError, fitted, parse_arguments, plain_name, types_of
+from .marks import INNER, OPENERS
 
 Tools = Mapping[str, Any]  # JSON Schema of the arguments, by tool name
 
 _SEP = r"[｜|]"
 _GAP = r"[▁_ ]"
-# Opening mark: what closes it (none: the JSON itself ends it).
-OPENERS: Mapping[str, tuple[str, ...]] = {
-    "<tool_call>": ("</tool_call>",),
-    "<tool_calls>": ("</tool_calls>",),
-    "<TOOLCALL>": ("</TOOLCALL>",),
-    "<tools>": ("</tools>",),
-    "<function_call>": ("</function_call>",),
-    "<function_calls>": ("</function_calls>",),
-    "<minimax:tool_call>": ("</minimax:tool_call>",),
-    "<seed:tool_call>": ("</seed:tool_call>",),
-    "<｜DSML｜function_calls>": ("</｜DSML｜function_calls>",),
-    "<function=": ("</function>",),
-    "<|tool_call_start|>": ("<|tool_call_end|>",),
-    "<|tool_calls_section_begin|>": ("<|tool_calls_section_end|>",),
-    "<|python_start|>": ("<|python_end|>",),
-    "<|START_ACTION|>": ("<|END_ACTION|>",),
-    "<|action_start|>": ("<|action_end|>",),
-    "<|python_tag|>": (),
-    "<|tool_call|>": (),
-    "[TOOL_CALLS]": (),
-    "[TOOL_REQUEST]": ("[END_TOOL_REQUEST]",),
-    **{
-        f"<{bar}tool{gap}calls{gap}begin{bar}>": tuple(
-            f"<{b}tool{g}calls{g}end{b}>" for b in "｜|" for g in "▁_ "
-        )
-        for bar in "｜|"
-        for gap in "▁_ "
-    },
-}  # fmt: skip
-FAMILIES: Mapping[str, str] = {
-    "<tool_call>": "hermes", "<function=": "qwen_coder", "[TOOL_CALLS]": "mistral", "<|python_tag|>": "llama",
-    "[TOOL_REQUEST]": "lm_studio", "<|tool_call_start|>": "lfm", "<|tool_calls_section_begin|>": "kimi",
-    "<|python_start|>": "llama_pythonic", "<minimax:tool_call>": "minimax", "<|tool_call|>": "granite",
-}  # fmt: skip
-# What may stand between and behind calls and says nothing.
-NOISE = (
-    "<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|endoftext|>", "<|end|>", "</s>", "<end_of_turn>", "</tool_call>",
-    "</function>", "<|tool_call_end|>", "<|/tool_call|>", "<｜end▁of▁sentence｜>", "<|call|>", "<|return|>",
-)  # fmt: skip
-
 _NAME_KEYS = ("name", "tool_name", "tool", "function")
 _ARGUMENT_KEYS = ("arguments", "parameters", "args", "tool_input", "input")
 _OTHER_KEYS = {"id", "type", "index", "call_id", "tool_call_id"}
@@ -99,6 +61,8 @@ def block_end(opener: str, text: str, *, is_last: bool) -> int | None:
     closing = "|".join(map(re.escape, closers))
     if opener == "<function=":
         inner = re.compile(r"(?:</parameter>|<function=[^>\n]*>|\}|\])\s*(</function>)")
+    elif opener == "<invoke name=":
+        inner = re.compile(r"(?:</parameter>|^[^>\n]*>)\s*(</invoke>)")
     elif body[:1] in ("{", "["):
         inner = re.compile(rf"{_STRINGS}|({closing})|\"", re.S)
     elif re.match(r"[\w.:/-]+\s*<arg_key>", body):
@@ -154,12 +118,14 @@ _FENCED = re.compile(r"\s*```(?:\w*)[ \t]*\n(.*)\n[ \t]*```\s*", re.S)
 
 def read_block(opener: str, block: str, tools: Tools, *, is_closed: bool) -> list[Found]:
     """The calls of one block; what cannot be read for sure is a Found with an error."""
-    body = block if opener == "<function=" else block[len(opener) :]
-    for closer in sorted(OPENERS[opener], key=len, reverse=True):
-        if opener != "<function=" and body.endswith(closer):
-            body = body[: -len(closer)]
-    while opener != "<function=" and body.lstrip().startswith(opener):
-        body = body.lstrip()[len(opener) :]  # said twice
+    body = block
+    if opener not in INNER:
+        body = block[len(opener) :]
+        for closer in sorted(OPENERS[opener], key=len, reverse=True):
+            body = body.removesuffix(closer)
+        while body.lstrip().startswith(opener):
+            body = body.lstrip()[len(opener) :]  # said twice
+        body = body.lstrip().removeprefix("<|plugin|>")
     fenced = _FENCED.fullmatch(body)
     try:
         found = read_body((fenced[1] if fenced else body).strip(), tools, is_closed=is_closed)
@@ -181,7 +147,9 @@ def read_body(body: str, tools: Tools, *, is_closed: bool) -> list[Found]:
     if body.startswith(("<invoke", "<｜DSML｜invoke")):
         return _read_invokes(body.replace("｜DSML｜", ""), tools)
     if "<arg_key>" in body:
-        return [_read_arg_keys(body, tools)]
+        return [_read_arg_keys(body, tools, is_closed=is_closed)]
+    if body.startswith("call:"):
+        return [_read_gemma(body, tools)]
     if re.match(r"\[\s*[A-Za-z_][\w.-]*\(", body):
         calls, end = Reader(body).calls(0)
         if body[end:].strip():
@@ -197,7 +165,7 @@ def read_body(body: str, tools: Tools, *, is_closed: bool) -> list[Found]:
             out.append(_made(name.removesuffix(".call"), arguments, body, tools))
             end += len(body[end:]) - len(body[end:].lstrip(" \r\n\t;,"))
         return out
-    if re.fullmatch(r"[A-Za-z_][\w.:-]*", body):
+    if is_closed and re.fullmatch(r"[A-Za-z_][\w.:-]*", body):
         return [_made(body, None, body, tools)]
     return read_json(body, tools, is_closed=is_closed)
 
@@ -301,7 +269,7 @@ def _read_invokes(body: str, tools: Tools) -> list[Found]:
             if one[1] in arguments:
                 raise UnclearError(f"{one[1]} is said twice")
             is_text = one[3] == "true"
-            arguments[one[1]] = one[4] if is_text else _typed(one[4], one[1], found[1], tools)
+            arguments[one[1]] = one[4] if is_text else _typed(one[4], one[1], found[1], tools, is_exact=True)
             at = one.end()
         if found[2][at:].strip():
             raise UnclearError("something stands beside the parameters")
@@ -312,29 +280,46 @@ def _read_invokes(body: str, tools: Tools) -> list[Found]:
     return out
 
 
-def _read_arg_keys(body: str, tools: Tools) -> Found:
+def _read_arg_keys(body: str, tools: Tools, *, is_closed: bool) -> Found:
     name = body.partition("<arg_key>")[0].strip()
     place, arguments = len(body.partition("<arg_key>")[0]), dict[str, Any]()
     while found := _ARG.match(body, place):
         key = found[1].strip()
         if key in arguments:
             raise UnclearError(f"{key} is said twice")
-        arguments[key] = _typed(found[2], key, name, tools)
+        arguments[key] = _typed(found[2], key, name, tools, is_exact=True)
         place = found.end()
     if body[place:].strip():
         raise UnclearError("something stands beside the arguments")
+    if not is_closed:
+        raise UnclearError("more arguments might follow")
     return _made(name, arguments, body, tools)
 
 
-def _typed(text: str, key: str, name: str, tools: Tools) -> Any:
-    """A value between tags: a text where the schema wants one or says nothing, else the JSON it says."""
-    text = text.removeprefix("\n").removesuffix("\n")
+def _typed(text: str, key: str, name: str, tools: Tools, *, is_exact: bool = False) -> Any:
+    """A value between tags: a text where the schema wants one or says nothing, else the JSON it says.
+
+    Args:
+        is_exact: the dialect puts no line breaks between tag and value; both or neither are the model's habit.
+    """
+    if not is_exact or (text[:1] == "\n" == text[-1:] and len(text) > 1):
+        text = text.removeprefix("\n").removesuffix("\n")
     schema = tools.get(plain_name(name, tools))
     known = schema.get("properties") if isinstance(schema, Mapping) else None
     wanted = types_of(known[key], schema) if isinstance(known, Mapping) and key in known else set()
     if "null" in wanted and text.strip() in ("null", "None"):
         return None
     return text if not wanted or "string" in wanted else fitted(text, known[key], schema)  # type: ignore[index]
+
+
+def _read_gemma(body: str, tools: Tools) -> Found:
+    """`call:f{key:<escape>text<escape>,n:2}`; newer ones put `<|"|>` around texts."""
+    head = re.match(r"call:\s*([\w.-]+)\s*(?=\{)", body)
+    parts = re.split(r'<escape>|<\|"\|>', body[head.end() :] if head else "")
+    if not head or len(parts) % 2 == 0:
+        raise UnclearError("a text does not end" if head else "it has no name or no arguments")
+    plain = "".join(json.dumps(part) if place % 2 else part for place, part in enumerate(parts))
+    return _made(head[1], parse_arguments(plain), body, tools)
 
 
 def _read_deepseek(body: str, tools: Tools) -> list[Found]:

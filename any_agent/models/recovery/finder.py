@@ -10,27 +10,28 @@ from typing import Any
 from ...types import ToolSpec
 from ..harmony import Harmony
 from .bare import read_bare
-from .dialects import FAMILIES, NOISE, OPENERS, Found, Tools, balanced_end, block_end, read_block
-from .lossless import DOUBT, UnclearError, fitted, parse_arguments
+from .dialects import Found, Tools, block_end, read_block
+from .labels import BEGINNINGS, CUT, fenced_call_at, read_labelled
+from .lossless import DOUBT
+from .marks import FAMILIES, NOISE, OPENERS
 from .quoting import (
     PAST_CHARS,
     is_announced,
     is_at_line_start,
     is_in_inline_code,
+    is_indented,
     is_open,
     is_quoted,
     is_shown,
     is_shown_behind,
 )
 
-_MARKS = re.compile(r"[<\[{`]|TOOL|TOO$|TO$|T$")
+_MARKS = re.compile(rf"[<\[{{`~]|{BEGINNINGS}")
 _HARMONY = ("<|channel|>", "<|start|>assistant")
 _ALL = (*OPENERS, *_HARMONY, "<think")
-_LABELLED = re.compile(r"TOOL:[ \t]*([\w.:-]+)[ \t]*\r?\n\s*ARGS:[ \t]*(?=\{)")
-_LABEL_BEGINS = re.compile(r"T(O(O(L(:[ \t]*([\w.:-]*[ \t]*(\r?\n\s*(A(R(G(S(:[ \t]*)?)?)?)?)?)?)?)?)?)?)?")
 _TALKS = "<|tool_call_start|>"  # LFM2 says in words, in the same line, what its call does
+_INFO = re.compile(r"[ \t]*([\w+#.-]*)[ \t]*")  # the language, behind the marks of a fence
 _NEED_MORE, _GOES_ON = False, True
-_CUT = "the answer was cut off by the token limit inside the tool call"
 
 
 class CallFinder:
@@ -52,7 +53,8 @@ class CallFinder:
         self._space = ""  # white space that belongs to the next text, if one comes
         self._past = ""
         self._is_blank = True  # nothing was said yet, or since the last call
-        self._is_fenced = False
+        self._fence = ""  # the marks that opened the code fence we are in
+        self._fences_inside = 0
         self._is_thinking = False
         self._said: list[str] = []
         self._behind = ""  # the words behind the last call
@@ -101,7 +103,7 @@ class CallFinder:
         said = self._run(is_last=False)
         raw = said + "".join(self.taken) + self._space + self._held
         self.found, self.taken, self._held, self._space = [], [], "", ""
-        self._past, self._is_blank, self._is_fenced = "", True, False
+        self._past, self._is_blank, self._fence, self._fences_inside = "", True, "", 0
         return raw
 
     def channels(self) -> Harmony | None:
@@ -152,11 +154,11 @@ class CallFinder:
                 return _NEED_MORE
             self._is_thinking = not held.startswith("</think")
             return self._say(1)
-        if char == "`":
-            return self._backtick(is_last)
-        if self._is_fenced or is_in_inline_code(past):
+        if char == "`" or char == "~":
+            return self._fence_mark(char, is_last)
+        if self._fence or is_in_inline_code(past):
             return self._say(1)
-        if char == "T":
+        if char in "TA":
             return self._labelled(is_last)
         if char == "<" or char == "[":
             opener = next((one for one in _ALL if held.startswith(one)), None)
@@ -194,15 +196,32 @@ class CallFinder:
             return _NEED_MORE
         return None
 
-    def _backtick(self, is_last: bool) -> bool:
-        run = len(self._held) - len(self._held.lstrip("`"))
-        if run == len(self._held) and not is_last:
+    def _fence_mark(self, char: str, is_last: bool) -> bool:
+        """Backticks or tildes: they may open or close a code fence, or a fence within it."""
+        held = self._held
+        run = len(held) - len(held.lstrip(char))
+        if run == len(held) and not is_last:
             return _NEED_MORE
-        if run < 3 or not is_at_line_start(self._past):
+        starts_line = is_at_line_start(self._past)
+        if run < 3 or not (starts_line or (char == "`" and not self._fence)):
             return self._say(run)
-        if not self._is_fenced and self._may_be_bare():
+        if starts_line and not self._fence and char == "`" and self._may_be_bare():
             return self._bare(is_last, run)
-        self._is_fenced = not self._is_fenced
+        behind = _INFO.match(held, run)
+        assert behind is not None
+        if behind.end() == len(held) and not is_last:
+            return _NEED_MORE
+        ends_line = behind.end() == len(held) or held[behind.end()] in "\r\n"
+        if not self._fence:
+            if starts_line or (ends_line and not is_in_inline_code(self._past)):
+                self._fence = held[:run]
+        elif char == self._fence[0] and run >= len(self._fence):
+            if behind[1] and ends_line:
+                self._fences_inside += 1
+            elif self._fences_inside:
+                self._fences_inside -= 1
+            else:
+                self._fence = ""
         return self._say(run)
 
     def _to_harmony(self) -> bool:
@@ -237,7 +256,7 @@ class CallFinder:
         if is_inside:
             error = f"text follows the tool call in its line, so it is {DOUBT}"
             self._keep(opener, [Found("", None, block, error)])
-        elif is_open(past):
+        elif is_open(past) or is_indented(past + self._space):
             error = f"the words before the tool call may only show it, so it is {DOUBT}; call it again without them"
             self._keep(opener, [Found("", None, block, error)])
         else:
@@ -247,7 +266,7 @@ class CallFinder:
     def _unclosed(self, opener: str) -> bool:
         block = self._held
         if self._is_cut:
-            self._keep(opener, [Found("", None, block, _CUT)])
+            self._keep(opener, [Found("", None, block, CUT)])
         else:
             self._keep(opener, read_block(opener, _without_end(block, opener), self.tools, is_closed=False))
         return self._drop(len(block))
@@ -257,28 +276,20 @@ class CallFinder:
         self.dialect = FAMILIES.get(opener, opener.strip("<>[]|｜").replace("｜", ""))
 
     def _labelled(self, is_last: bool) -> bool:
-        """`TOOL: name` and `ARGS: {…}` in the next line."""
         held = self._held
         if not is_at_line_start(self._past) or is_shown(self._past) or is_open(self._past):
             return self._say(1)
-        head = _LABELLED.match(held)
-        if head is None:
-            return _NEED_MORE if _LABEL_BEGINS.fullmatch(held) and not is_last else self._say(1)
-        if head[1] not in self.tools:
-            return self._say(head.end())
-        end = balanced_end(held, head.end())
-        if end is None and not is_last:
+        if (fence := fenced_call_at(held)) and self._reads_bare:
+            return self._bare(is_last, 1, fence)
+        read = read_labelled(held, self.tools, is_last=is_last, is_cut=self._is_cut)
+        if read is None:
             return _NEED_MORE
-        try:
-            arguments = parse_arguments(held[head.end() : end])
-            if end is None or not isinstance(arguments, dict):
-                raise UnclearError("the arguments do not end" if end is None else "the arguments are no JSON object")
-            found = Found(head[1], fitted(arguments, self.tools[head[1]]), held[:end])
-        except UnclearError as error:
-            found = Found(head[1], None, held[:end], _CUT if self._is_cut else f"the tool call cannot be read: {error}")
+        found, chars = read
+        if found is None:
+            return self._say(chars)
         self.found.append(found)
         self.dialect = "labelled"
-        return self._drop(len(held) if end is None else end)
+        return self._drop(chars)
 
     # -------------------------------------------------------------- JSON without marks
 
@@ -289,15 +300,15 @@ class CallFinder:
             return True
         return is_at_line_start(self._past) and is_announced(self._past)
 
-    def _bare(self, is_last: bool, chars: int) -> bool:
-        """JSON or code that is all the rest of the answer."""
-        verdict: Any = read_bare(self._held, self.tools, is_last=is_last, is_cut=self._is_cut)
+    def _bare(self, is_last: bool, chars: int, start: int = 0) -> bool:
+        """JSON or code that is all the rest of the answer, from `start`; `chars`: said when it is no call."""
+        verdict: Any = read_bare(self._held[start:], self.tools, is_last=is_last, is_cut=self._is_cut)
         if verdict is None:
             self._tried_chars, self._closers = len(self._held), ()
             return _NEED_MORE
         if not verdict:
             if self._held[0] == "`":
-                self._is_fenced = True
+                self._fence = self._held[:chars]
             return self._say(chars)
         self.found += verdict
         self.dialect = "bare"
@@ -310,9 +321,12 @@ _BODY = re.compile(r"[A-Za-z_][\w.:/-]*")
 
 def _without_end(block: str, opener: str) -> str:
     """Without what stands for the closing mark: end tokens, or the opening mark once more."""
+    ends = [opener, *NOISE]
+    if "<|tool_call_begin|>" in block:
+        ends.remove("<|tool_call_end|>")  # the end of a call, not of the block
     while True:
         block = block.rstrip()
-        end = next((one for one in (opener, *NOISE) if block.endswith(one) and len(block) > len(opener)), None)
+        end = next((one for one in ends if block.endswith(one) and len(block) > len(opener)), None)
         if end is None:
             return block
         block = block[: -len(end)]
@@ -326,18 +340,19 @@ def _begins(text: str, marks: tuple[str, ...]) -> bool | None:
 
 def _looks_like_call(body: str, opener: str) -> bool | None:
     """Whether what follows the opening mark begins like a call; None: not to be told yet."""
-    if opener == "<function=":
+    if opener in ("<function=", "<invoke name="):
         head, end, inside = body.partition(">")
         if not end:
             return False if "\n" in body else None
-        return _begins(inside.lstrip(), ("<parameter=", "</function>", "{")) and bool(_NAME.fullmatch(head))
+        insides = ("<parameter=", "</function>", "{") if opener == "<function=" else ("<parameter name=", "</invoke>")
+        return _begins(inside.lstrip(), insides) and bool(_NAME.fullmatch(head.strip("\"'")))
     start = body.lstrip()
     if not start:
         return None
     if start[0] in "[{":
         return True
     if start[0] == "<":
-        inner = ("<function=", "<invoke", "<|tool_call_begin|>", "<｜DSML｜invoke", "<｜tool", "<|tool")
+        inner = ("<function=", "<invoke", "<|plugin|>", "<|tool_call_begin|>", "<｜DSML｜invoke", "<｜tool", "<|tool")
         return _begins(start, inner)
     word = _BODY.match(start)
     if word is None:

@@ -49,7 +49,7 @@ _HEDGES = re.compile(
 )
 _ENGLISH = re.compile(
     r"\b(the|this|that|these|those|with|you|your|and|let|its?|what|here|now|are|from|have|has|about|will|would|should"
-    r"|sure|first|next|results?|waiting|checking|looking|calling|getting|fetching|using|reading|running|searching)\b"
+    r"|sure|first|next|please|results?|waiting|checking|looking|calling|getting|fetching|using|reading|running|searching)\b"
     r"|(?-i:\bI\b)",
     re.I,
 )

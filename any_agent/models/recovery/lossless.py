@@ -15,6 +15,7 @@ DOUBT = "not clear whether it is meant"  # stands in every error of a call that 
 
 _NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?(?![\w.])")
 _WORD = re.compile(r"[A-Za-z_][\w-]*")
+_HALF = re.compile(r"\\u[dD][89a-fA-F]")
 _NAME = re.compile(r"[A-Za-z_][\w.-]*")
 _SPACE = re.compile(r"\s*")
 _PLAIN = {"'": re.compile(r"[^'\\]*"), '"': re.compile(r'[^"\\]*')}
@@ -42,9 +43,12 @@ def parse_arguments(text: str, *, may_close: bool = False) -> Any:
         UnclearError: says what is wrong and where.
     """
     try:
-        return json.loads(
+        value = json.loads(
             text, object_pairs_hook=_once, parse_constant=_no_number, parse_float=_finite, parse_int=_integer
         )
+        if _HALF.search(text):
+            _joined([json.dumps(value, ensure_ascii=False)])
+        return value
     except UnclearError:
         raise
     except RecursionError:
@@ -61,11 +65,11 @@ def parse_arguments(text: str, *, may_close: bool = False) -> Any:
 
 
 def plain_name(name: str, tools: Container[str]) -> str:
-    """A tool's name without the words and numbers that some dialects put around it: `functions.f:0` is `f`."""
+    """A tool's name without what some dialects put around it: `functions.f:0` and `f<|channel|>commentary` are `f`."""
     name = name.strip()
     if name in tools:
         return name
-    short = re.sub(r"^(?:functions?|tools?)[.:]|:\d+$", "", name)
+    short = re.sub(r"^(?:functions?|tools?)[.:]|(?::\d+|<\|.*)$", "", name)
     return short if short in tools else name
 
 

@@ -60,9 +60,39 @@ _ACTS = re.compile(
     r"|^\W*(sure|ok|okay|certainly|of course|alright|got it|one moment|right away|gladly|first|next|then|now)\b",
     re.I,
 )
+# It asks before it acts, takes back what it was about to do, or reads out what others said.
+_ASKS = re.compile(
+    r"\b(should|shall|may|can|could|want|like|ok|okay)\b[^.!]*\?\W*$"
+    r"|\b(your (approval|permission|consent|confirmation)|(please|until you|once you|if you) (confirm|approve|agree)\w*"
+    r"|if you (want|wish|like|agree|approve|confirm)\w*|for you to (copy|run|use|paste|call)|(show|read) (it to )?you"
+    r"|(must|should|shall|will) not|(mustn|shouldn|won)['’]t|no,? wait|on second thought|never ?mind|transcript"
+    r"|(already|previously) (i )?(did|done|ran|run|made|called|executed|used)"
+    r"|repeat (your|the) (message|words|text|prompt)"
+    r"|(has|have|holds|is) (this|the following) (line|text|call)?|there (is|was|are) (this|the following)"
+    r"|(see|found|find) .{0,40}(this|the following|a) (tool |function )?call)\b"
+    r"|^\W*(cancel|stop|wait|let me explain)\W*$|^\W*q:",
+    re.I,
+)
+_ASKS_BEHIND = re.compile(
+    r"^\W*((shall|should|may|can|could) i|(do|would) you (want|like)|is (that|this|it) (okay|ok|right|fine)|oops)\b"
+    r"|\b(let me know if|please confirm|your (approval|permission|consent|confirmation)"
+    r"|if you (want|agree|approve|confirm)|(do not|don['’]t|never) (run|execute|call|use|do|send) (it|this|that)"
+    r"|i (won['’]t|will not|should not|shouldn['’]t|must not)|(cancel|ignore|forget|scratch) (that|this|it)|never ?mind"
+    r"|illustrat\w*|copy and paste|you (can|may|could) (run|use|call|copy)"
+    r"|(that|this|it)(['’]s| is) wrong|not executed|this is the call)\b",
+    re.I,
+)
 _SENTENCE = re.compile(r"(?<=[.!?…])\s+|(?<=[。！？।])|\n\s*\n")
 _QUOTES = frozenset("\"'“”‘’«»‹›„‚「『《〈(（`")
 _QUOTED_LINE = re.compile(r"\s*(>|\||#|//|\$|\*>)")
+
+
+# A tag in front, or at the start of a line, that frames what follows: code and quotations show it, others may.
+_TAG = re.compile(r"(?:^|(?<=\n))[ \t]*<([A-Za-z][\w-]*)(?:\s[^<>\n]*)?>|<([A-Za-z][\w-]*)(?:\s[^<>\n]*)?>\s*\Z")
+_NO_FRAME = re.compile(r"\w*(tool|function|call|action|invoke)s?|s|br|hr|img|p|li", re.I)
+_SHOWING = re.compile(
+    r"pre|code|samp|kbd|blockquote|q|quote|cite|examples?|documents?|\w*(result|response|output)s?", re.I
+)
 
 
 def line_before(past: str) -> str:
@@ -83,8 +113,22 @@ def is_quoted(past: str) -> bool:
     return past[-1:] in _QUOTES or bool(_QUOTED_LINE.match(line_before(past)))
 
 
+def is_indented(past: str) -> bool:
+    """As far as Markdown wants it for code."""
+    indent = line_before(past)
+    return indent.isspace() and len(indent.expandtabs(4)) >= 4
+
+
+def _frames(past: str) -> list[str]:
+    """Names of the tags that were opened before and not closed."""
+    found = [(one[1] or one[2], one.end()) for one in _TAG.finditer(past)] if "<" in past else []
+    return [name for name, end in found if f"</{name}" not in past[end:]]
+
+
 def is_shown(past: str) -> bool:
     """The words before it introduce an example, not an action."""
+    if any(_SHOWING.fullmatch(name) for name in _frames(past)):
+        return True
     sentences = _sentences(past)
     if not sentences:
         return False
@@ -99,12 +143,18 @@ def is_shown(past: str) -> bool:
 
 def is_open(past: str) -> bool:
     """The words before it do not tell whether the call is meant: a colon that may as well introduce a quotation."""
+    if any(not _NO_FRAME.fullmatch(name) for name in _frames(past)):
+        return True
+    if past.rpartition("\n\n")[2].count("`") % 2:
+        return True  # inline code may go over a line's end
     sentences = _sentences(past)
     if not sentences:
         return False
     from .languages import is_english, leaves_open
 
     last = sentences[-1]
+    if _ASKS.search(last):
+        return True
     if not is_english(last):
         return leaves_open(last)
     acts = _MEANT.search(last) or _ACTS.search(last)
@@ -118,7 +168,7 @@ def is_shown_behind(behind: str, *, talks: bool = False) -> bool:
         talks: models of this dialect always say something behind a call.
     """
     sentences = _sentences(behind)
-    if not sentences or _SHOWN_BEHIND.search(sentences[0]):
+    if not sentences or _SHOWN_BEHIND.search(sentences[0]) or _ASKS_BEHIND.search(sentences[0]):
         return bool(sentences)
     from .languages import leaves_open_behind
 

@@ -111,5 +111,6 @@ def _of_channel(name: str, raw: str, calls: CallFinder, *, is_ended: bool, is_cu
 
 def _delta(found: Found, index: int) -> ToolCallDelta:
     if found.error is not None:
-        return ToolCallDelta(index, None, found.name or None, found.arguments or found.raw, found.error)
+        said = found.raw if found.arguments is None else found.arguments
+        return ToolCallDelta(index, None, found.name or None, said, found.error)
     return ToolCallDelta(index, None, found.name, found.arguments)

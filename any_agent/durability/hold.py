@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Coroutine
 from typing import Any
 
-from .errors import MemoryStoreError, SessionFencedError
+from ..errors import MemoryStoreError, SessionFencedError
 
 LEASE_S = 120.0  # a holder that died on this machine is noticed at once; on another one after so long
 PATIENCE_S = 0.5  # with a store that has to be told something on the way out
@@ -20,13 +21,14 @@ class Hold:
     A sign of life is given four times per lease, however silent the model or a tool is: who is alive keeps the session.
     """
 
-    __slots__ = ("_lease_s", "_store", "_timer", "fence", "session_id")
+    __slots__ = ("_lease_s", "_store", "_timer", "fence", "is_given_up", "session_id")
 
     def __init__(self, store: Any, session_id: str, fence: int, lease_s: float) -> None:
         self._store = store
         self.session_id = session_id
         self.fence = fence
         self._lease_s = lease_s
+        self.is_given_up = False
         self._timer: asyncio.TimerHandle | None = None
         self._wait()
 
@@ -49,9 +51,16 @@ class Hold:
         if self._timer is not None:
             self._timer.cancel()
 
+    def was_given_up(self) -> None:
+        """The last commit has let others have the session."""
+        self.is_given_up = True
+        self._stop()
+
     async def give_up(self, *, is_slow: bool = False) -> None:
         """Let others have the session; when the store `is_slow`, nobody waits for that."""
-        self._stop()
+        if self.is_given_up:
+            return
+        self.was_given_up()
         work = in_background(_released(self._store, self.session_id, self.fence))
         if not is_slow:
             await _until_done(work)
@@ -109,3 +118,21 @@ def in_background(work: Any) -> asyncio.Future[Any]:
     _running.add(task)
     task.add_done_callback(_running.discard)
     return task
+
+
+async def unbroken(work: Coroutine[Any, Any, Any]) -> Any:
+    """Wait for the work, which goes on when the caller is cancelled: `asyncio.shield`, one turn of the loop earlier."""
+    told: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    in_background(_tell(work, told))
+    return await told
+
+
+async def _tell(work: Coroutine[Any, Any, Any], told: asyncio.Future[Any]) -> None:
+    try:
+        result = await work
+    except BaseException as error:
+        if not told.done():
+            told.set_exception(error)
+        return
+    if not told.done():
+        told.set_result(result)

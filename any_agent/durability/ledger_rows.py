@@ -5,7 +5,7 @@ from __future__ import annotations
 from time import perf_counter
 from typing import Any
 
-from .types import (
+from ..types import (
     AssistantMessage,
     Attempt,
     AttemptFailed,

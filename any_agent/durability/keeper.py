@@ -6,10 +6,10 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from .errors import MemoryStoreError, SessionNotFoundError
-from .options import AgentOptions
-from .protocols import Model
-from .tools import ToolRegistry
+from ..errors import MemoryStoreError, SessionNotFoundError
+from ..options import AgentOptions
+from ..protocols import Model
+from ..tools import ToolRegistry
 
 _log = logging.getLogger("any_agent")
 ASKED_BY = frozenset({"enable_memory", "memory_db_path", "store"})
@@ -29,7 +29,7 @@ class Keeper:
             return options.store
         asked = options.memory_db_path if "memory_db_path" in options.model_fields_set else None
         if asked not in self._own:
-            from .memory import MemoryStore
+            from ..memory import MemoryStore
 
             options = options.with_files()
             path = options.memory_db_path if "memory_db_path" in options.model_fields_set else None
@@ -64,7 +64,7 @@ class Keeper:
         record, replay, ttl_s = options.record, options.replay, options.response_cache_ttl_s
         if record is None and replay is None and ttl_s is None:
             return list(models)
-        from .models.around import around
+        from ..models.around import around
 
         store = None if ttl_s is None else self.store_of(options) if options.enable_memory else self._passing_store()
         return around(models, record=record, replay=replay, cache_ttl_s=ttl_s, store=store)
@@ -73,7 +73,7 @@ class Keeper:
         """What stands for a model that was recorded without an address: an object of the user's, or a cloud's model."""
         if options.replay is None or options.address or options.model != options.replay.first_model:
             return None
-        from .models.tape import ReplayModel
+        from ..models.tape import ReplayModel
 
         return None if options.replay.first_place["base_url"] else ReplayModel(options.replay)
 
@@ -81,7 +81,7 @@ class Keeper:
         """The tools, and the one that searches the store where that was asked for."""
         if not options.recall or not options.enable_memory:
             return tools
-        from .tools.recall import RECALL, recall_tool
+        from ..tools.recall import RECALL, recall_tool
 
         how = options.recall if isinstance(options.recall, dict) else {}
         if how.get("name", RECALL) in tools:  # the user's own
@@ -90,7 +90,7 @@ class Keeper:
 
     def _passing_store(self) -> Any:
         """Where answers are cached while nothing may be written."""
-        from .memory import MemoryStore
+        from ..memory import MemoryStore
 
         return self._own.setdefault(":memory:", MemoryStore(":memory:"))
 

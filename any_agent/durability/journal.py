@@ -15,14 +15,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import uuid4
 
-from .errors import MemoryStoreError, SessionFencedError, ToolNotFoundError
-from .history import History
-from .hold import Hold, in_background, take
-from .ledger_rows import Entry
-from .memory import message_entry, message_of
-from .permissions import Decision
-from .tools import ToolRegistry
-from .types import (
+from ..errors import MemoryStoreError, SessionFencedError, ToolNotFoundError
+from ..history import History
+from ..memory import message_entry, message_of
+from ..permissions import Decision
+from ..tools import ToolRegistry
+from ..types import (
     AssistantMessage,
     ContextSummarized,
     Event,
@@ -36,6 +34,8 @@ from .types import (
     UserMessage,
     text_of,
 )
+from .hold import Hold, take, unbroken
+from .ledger_rows import Entry
 
 UNKNOWN = (
     "Outcome unknown: the program was stopped while {name} ran. It may or may not have taken effect, so it was not "
@@ -70,11 +70,6 @@ class Journal:
         self._run_id = ""
         self._prompt = ""
         self._unsettled: dict[str, Entry] = {}  # `once` calls that had started and have no result
-
-    @property
-    def is_held(self) -> bool:
-        """The session is ours to write."""
-        return self.hold is not None
 
     @property
     def is_written(self) -> bool:
@@ -136,8 +131,10 @@ class Journal:
         """The first `count` messages are written already, or are not to be kept."""
         self._seqs += [0] * (count - len(self._seqs))
 
-    async def commit(self, messages: Sequence[Message], extra: Sequence[Entry] = (), hold: Hold | None = None) -> None:
-        """Write what is new, all or nothing; a cancelled caller does not cancel it.
+    async def commit(
+        self, messages: Sequence[Message], extra: Sequence[Entry] = (), hold: Hold | None = None, is_last: bool = False
+    ) -> None:
+        """Write what is new, all or nothing; a cancelled caller does not cancel it. `is_last`: then give back.
 
         Raises:
             SessionFencedError: the run has lost the session, or has given it up.
@@ -146,19 +143,20 @@ class Journal:
         if holder is None:
             text = f"the run of session {self.session_id} is over: nothing was written"
             raise SessionFencedError(text, session_id=self.session_id)
-        await asyncio.shield(in_background(self._commit(messages, extra, holder.fence)))
+        await unbroken(self._commit(messages, extra, holder, is_last))
 
-    async def _commit(self, messages: Sequence[Message], extra: Sequence[Entry], fence: int) -> None:
+    async def _commit(self, messages: Sequence[Message], extra: Sequence[Entry], hold: Hold, is_last: bool) -> None:
         async with self._lock:
             held, new = list(self._held), list(messages[len(self._seqs) :])
             entries = [*held, *[message_entry(m) for m in new], *extra]
             if not entries:
                 return
             for entry in entries:
-                entry.setdefault("run_id", self._run_id)
+                if entry["kind"] != "session":  # its row tells of no run
+                    entry.setdefault("run_id", self._run_id)
             die_if_asked()
             try:
-                last = await self.store.append(self.session_id, entries, fence=fence)
+                last = await self.store.append(self.session_id, entries, fence=hold.fence, is_last=is_last)
             except MemoryStoreError:
                 self._held += extra  # told with the next commit, should there be one
                 raise
@@ -166,6 +164,8 @@ class Journal:
             first = last - len(entries) + 1 + len(held)
             self._seqs += range(first, first + len(new))
             del self._held[: len(held)]
+            if is_last:
+                hold.was_given_up()
 
     async def said(self, prompt: str, messages: Sequence[Message], model: str, labels: Entry) -> None:
         """The user's turn is in the history: commit it before the model is asked.
@@ -201,7 +201,8 @@ class Journal:
         elif isinstance(event, PermissionDecided):
             self._held.append(_audit_row(event))
         elif isinstance(event, ResultMessage):
-            await self.commit(messages, [*calls, *self._result_rows(event, messages)])
+            is_last = event.error is None and not _open_calls(messages)  # else there is more to write
+            await self.commit(messages, [*calls, *self._result_rows(event, messages)], is_last=is_last)
             self.meta["turn_count"] = self.turn_count
         else:
             self._held += calls
@@ -240,7 +241,7 @@ class Journal:
         }
 
     def _result_row(self, done: ToolCompleted, registry: ToolRegistry, messages: Sequence[Message]) -> Entry:
-        calls = History(messages).open_calls()
+        calls = _open_calls(messages)
         call = calls.get(done.result.tool_use_id)
         block = call if isinstance(call, ToolUseBlock) else ToolUseBlock(done.result.tool_use_id, done.name, {})
         state = "failed" if done.result.is_error else "finished"
@@ -361,6 +362,10 @@ async def _verified(registry: ToolRegistry, row: Entry) -> Any:
     if outcome is False:
         return "not run"
     return "(done; it had taken effect before the program was stopped)" if outcome is True else outcome
+
+
+def _open_calls(messages: Sequence[Message]) -> Mapping[str, Any]:
+    return History(messages[-1:]).open_calls()
 
 
 def _effect(registry: ToolRegistry, name: str) -> str:
