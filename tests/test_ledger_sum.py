@@ -10,13 +10,14 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from any_agent import Agent, tool
 from any_agent.errors import AnyAgentError
 from any_agent.memory import MemoryStore
 from any_agent.testing import LoopbackServer, WireCall, WireRequest, chat_chunks, error, sse, token_usage
 
 SESSIONS = 100
-TREES = 30  # sessions that ask about seven subagents each
 PROMPTS = 3
 
 
@@ -149,7 +150,8 @@ async def test_the_ledger_is_the_servers_count(tmp_path: Path) -> None:
     )  # one prompt of session 7 failed
 
 
-async def test_the_ledger_is_the_servers_count_with_subagents(tmp_path: Path) -> None:
+@pytest.mark.parametrize("trees", [30, pytest.param(100, marks=pytest.mark.slow)])
+async def test_the_ledger_is_the_servers_count_with_subagents(trees: int, tmp_path: Path) -> None:
     counted = TreeServer()
     told = {"description": "Weighs.", "prompt": "You weigh."}
     agents = {
@@ -175,13 +177,13 @@ async def test_the_ledger_is_the_servers_count_with_subagents(tmp_path: Path) ->
                 log_level="ERROR",
             ) as agent,
         ):
-            failed = await asyncio.gather(*(talk(agent, number) for number in range(TREES)))
+            failed = await asyncio.gather(*(talk(agent, number) for number in range(trees)))
             assert sum(failed) == 1
             (total,) = await agent.stats()
             by_model = {row.key: row for row in await agent.stats(group_by="model")}
             by_tool = {row.key: row.calls for row in await agent.stats(group_by="tool")}
-            by_tree = [(await agent.stats(f"session-{number}"))[0] for number in range(TREES)]
-            listed = await agent.list_sessions(limit=2 * TREES)
+            by_tree = [(await agent.stats(f"session-{number}"))[0] for number in range(trees)]
+            listed = await agent.list_sessions(limit=2 * trees)
             everyone = len(await agent.stats(group_by="session"))
     chats = [request for request in server.requests if request.method == "POST"]
     assert total.calls == len(chats) == counted.calls.total()
@@ -193,7 +195,7 @@ async def test_the_ledger_is_the_servers_count_with_subagents(tmp_path: Path) ->
     for model, row in by_model.items():
         assert (row.calls, row.failed_calls) == (counted.calls[model], counted.failed[model]), model
         assert (row.input_tokens, row.output_tokens) == (counted.tokens_in[model], counted.tokens_out[model]), model
-    assert [row.total_tokens for row in by_tree] == [counted.by_session[str(number)] for number in range(TREES)]
+    assert [row.total_tokens for row in by_tree] == [counted.by_session[str(number)] for number in range(trees)]
     assert sum(row.calls for row in by_tree) == total.calls
     assert by_tool["task"] == counted.given > 200 and by_tool["weigh"] > 0
-    assert len(listed) == TREES and everyone == TREES + counted.given
+    assert len(listed) == trees and everyone == trees + counted.given

@@ -333,7 +333,8 @@ async def test_a_cold_load_of_45_seconds(door: str, server: LoopbackServer) -> N
     news = [d for d in deltas if isinstance(d, ModelLoading)]
     assert deltas[: len(news)] == news
     assert [n.waited_s for n in news] == sorted(n.waited_s for n in news)
-    assert news[0] == ModelLoading("tiny", server.base_url, 0.0) and 0.3 < news[-1].waited_s < 2
+    assert news[0] == ModelLoading("tiny", server.base_url, 0.0)
+    assert len(news) >= 4 and 0.1 < news[-1].waited_s < 2  # its clock begins with the first refusal that it read
     assert len(server.requests) == len(news) + 1
     assert len({r.body for r in server.requests}) == 1
 
