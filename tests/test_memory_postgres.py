@@ -171,7 +171,9 @@ async def test_what_was_acknowledged_survives_a_kill(store: PostgresStore) -> No
     """
     child = start(store, script)
     assert child.stdout
-    lines = [child.stdout.readline() for _ in range(60)]
+    lines: list[str] = []
+    while len(lines) < 60 or len({line.split()[0] for line in lines}) < 5:
+        lines.append(child.stdout.readline())
     child.send_signal(signal.SIGKILL)
     lines += child.communicate(timeout=10)[0].splitlines()
     told = {}

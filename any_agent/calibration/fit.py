@@ -201,7 +201,7 @@ class Fit:
         deviation, estimate = math.sqrt(variance), max(estimate, 0.0)
         margin = _MARGIN * deviation * max([1.0, *[s / 3 for s in self._surprises]])
         lower = weights.floor * features[TOKENS]
-        if self.trust == "exact" or len(self.observations) >= 3:  # a false alarm is worse than a late one
+        if len(self.observations) >= 3:  # a false alarm is worse than a late one
             lower = max(lower, 0.98 * estimate - margin)
         return _Guess(estimate, lower, max(estimate + margin, lower), deviation, step)
 
@@ -285,7 +285,7 @@ class _Weights:
 def _fitted(trust: Trust, observations: Sequence[Observation]) -> list[_Weights]:
     """The explanations that stand, the best first."""
     ratio = _ratio(observations, range(1))
-    if trust == "exact" and not 0.75 < ratio < 1.3:  # another model under this name
+    if trust == "exact" and not 0.9 < ratio < 1.3:  # another model under this name
         trust = "near"
     usual = _Weights(_PRIORS[trust].scaled(ratio), observations)
     if not observations or trust == "exact":
