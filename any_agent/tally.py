@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -19,6 +20,7 @@ from .types import (
     ResultMessage,
     TextBlock,
     TextDelta,
+    ThinkingBlock,
     Timings,
     ToolCompleted,
     ToolMessage,
@@ -32,6 +34,8 @@ from .types import (
 
 if TYPE_CHECKING:
     from .models.recovery.reask import Reasked
+
+_log = logging.getLogger("any_agent")
 
 
 class Tally:
@@ -181,8 +185,16 @@ class Tally:
             )
         return None
 
+    def _tell_if_silent(self, last: AssistantMessage) -> None:
+        """Reasoning models sometimes stop before they answer; an empty answer must not look like one."""
+        if last.content and all(isinstance(block, ThinkingBlock) for block in last.content):
+            cure = "raise max_tokens" if last.finish_reason == "length" else "ask again"
+            _log.warning("%s only thought and gave no answer (%s): %s", last.model, last.finish_reason, cure)
+
     def result(self, error: Exception | None) -> ResultMessage:
         last = self._last
+        if last is not None and error is None and self._answer is None:
+            self._tell_if_silent(last)
         attempts = tuple(self._attempts) + tuple(getattr(error, "attempts", ()))
         return ResultMessage(
             subtype="success" if error is None else "limit" if isinstance(error, LimitError) else "error",

@@ -33,6 +33,19 @@ def server() -> Iterator[LoopbackServer]:
         yield server
 
 
+@pytest.mark.parametrize(("why", "cure"), [("stop", "ask again"), ("length", "raise max_tokens")])
+async def test_reasoning_without_an_answer_is_told(
+    server: LoopbackServer, caplog: pytest.LogCaptureFixture, why: str, cure: str
+) -> None:
+    server.reply(PATH, sse(chat_chunks(reasoning=["hm"], finish_reason=why)), sse(chat_chunks(["Yes."])))
+    async with agent_for(server) as agent:
+        with caplog.at_level("WARNING", logger="any_agent"):
+            response = await agent.query("Is it?")
+            assert await agent.query("Is it?") == "Yes."
+    assert (response, response.thinking) == ("", "hm")
+    assert [r.message for r in caplog.records] == [f"tiny only thought and gave no answer ({why}): {cure}"]
+
+
 def agent_for(server: LoopbackServer, door: str = "direct", **more: Any) -> Agent:
     given: dict[str, Any] = {"tools": [get_weather], "max_retries": 0, **more}
     name = "m" if door == "direct" else "openai/m"
