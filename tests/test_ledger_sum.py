@@ -14,7 +14,7 @@ import pytest
 
 from any_agent import Agent, tool
 from any_agent.errors import AnyAgentError
-from any_agent.memory import MemoryStore
+from any_agent.memory import MemoryStore, UsageRow
 from any_agent.testing import LoopbackServer, WireCall, WireRequest, chat_chunks, error, sse, token_usage
 
 SESSIONS = 100
@@ -108,6 +108,22 @@ async def talk(agent: Agent, number: int) -> int:
     return failed
 
 
+def agree(
+    total: UsageRow, by_model: dict[str, UsageRow], counted: CountingServer, server: LoopbackServer, models: set[str]
+) -> None:
+    """The ledger's sums are what the server counted."""
+    chats = [request for request in server.requests if request.method == "POST"]
+    assert total.calls == len(chats) == counted.calls.total()
+    assert total.failed_calls == counted.failed.total() > 100
+    assert total.input_tokens == counted.tokens_in.total() > 0
+    assert total.output_tokens == counted.tokens_out.total()
+    assert total.cached_tokens == counted.cached.total()
+    assert by_model.keys() == counted.calls.keys() == models
+    for model, row in by_model.items():
+        assert (row.calls, row.failed_calls) == (counted.calls[model], counted.failed[model]), model
+        assert (row.input_tokens, row.output_tokens) == (counted.tokens_in[model], counted.tokens_out[model]), model
+
+
 async def test_the_ledger_is_the_servers_count(tmp_path: Path) -> None:
     counted = CountingServer()
     with LoopbackServer() as server:
@@ -133,16 +149,7 @@ async def test_the_ledger_is_the_servers_count(tmp_path: Path) -> None:
             by_session = {row.key: row for row in await agent.stats(group_by="session")}
             purposes = {row.key: row.calls for row in await agent.stats(group_by="purpose")}
             (tools,) = await agent.stats(group_by="tool")
-    chats = [request for request in server.requests if request.method == "POST"]
-    assert total.calls == len(chats) == counted.calls.total()
-    assert total.failed_calls == counted.failed.total() > 100
-    assert total.input_tokens == counted.tokens_in.total() > 0
-    assert total.output_tokens == counted.tokens_out.total()
-    assert total.cached_tokens == counted.cached.total()
-    assert by_model.keys() == counted.calls.keys() == {"first", "second"}
-    for model, row in by_model.items():
-        assert (row.calls, row.failed_calls) == (counted.calls[model], counted.failed[model]), model
-        assert (row.input_tokens, row.output_tokens) == (counted.tokens_in[model], counted.tokens_out[model]), model
+    agree(total, by_model, counted, server, {"first", "second"})
     assert {key.removeprefix("session-"): row.total_tokens for key, row in by_session.items()} == counted.by_session
     assert sum(purposes.values()) == total.calls and {"turn", "retry", "fallback"} <= purposes.keys()
     assert (
@@ -185,16 +192,7 @@ async def test_the_ledger_is_the_servers_count_with_subagents(trees: int, tmp_pa
             by_tree = [(await agent.stats(f"session-{number}"))[0] for number in range(trees)]
             listed = await agent.list_sessions(limit=2 * trees)
             everyone = len(await agent.stats(group_by="session"))
-    chats = [request for request in server.requests if request.method == "POST"]
-    assert total.calls == len(chats) == counted.calls.total()
-    assert total.failed_calls == counted.failed.total() > 100
-    assert total.input_tokens == counted.tokens_in.total() > 0
-    assert total.output_tokens == counted.tokens_out.total()
-    assert total.cached_tokens == counted.cached.total()
-    assert by_model.keys() == counted.calls.keys() == {"first", "second", "third"}
-    for model, row in by_model.items():
-        assert (row.calls, row.failed_calls) == (counted.calls[model], counted.failed[model]), model
-        assert (row.input_tokens, row.output_tokens) == (counted.tokens_in[model], counted.tokens_out[model]), model
+    agree(total, by_model, counted, server, {"first", "second", "third"})
     assert [row.total_tokens for row in by_tree] == [counted.by_session[str(number)] for number in range(trees)]
     assert sum(row.calls for row in by_tree) == total.calls
     assert by_tool["task"] == counted.given > 200 and by_tool["weigh"] > 0

@@ -19,6 +19,10 @@ _INSERT = {
     for name, kind in KINDS.items()
 }
 _SELECT = {name: f"SELECT seq, {', '.join(kind.names)} FROM {kind.table}" for name, kind in KINDS.items()}
+_SAID = (
+    "session_id IN (SELECT t.session_id FROM texts t WHERE t.id IN "
+    "(SELECT rowid FROM texts_fts WHERE texts_fts MATCH ? ORDER BY rowid DESC LIMIT ?))"
+)
 _MOST_LOOKED_THROUGH = 5_000  # texts with a word, the newest, whose sessions are listed
 _COLUMNS = {name: ("seq", *kind.names) for name, kind in KINDS.items()}
 
@@ -172,6 +176,37 @@ def session(db: sqlite3.Connection, session_id: str) -> Entry | None:
     return _session_of(row) if row else None
 
 
+def listed(
+    tag: str | None,
+    parent_session_id: str | None,
+    like: str | None,
+    said: tuple[str, Sequence[Any]],
+    *,
+    mark: str,
+    looks_like: str,
+) -> tuple[str, list[Any]]:
+    """The condition of `list_sessions` and its values. `said`: the one on what was said ("": none), with its values.
+
+    Args:
+        mark: stands for a value in the statement.
+        looks_like: compares with a pattern.
+    """
+    where, values = ["session_id <> ''"], list[Any]()
+    if tag is not None:
+        where.append(f"session_id IN (SELECT session_id FROM session_tags WHERE tag = {mark})")
+        values.append(tag)
+    if parent_session_id is not None:
+        where.append(f"parent_session_id = {mark}")
+        values.append(parent_session_id)
+    elif tag is None and like is None:  # those of subagents are found by what is looked for, or by their parent
+        where.append("parent_session_id IS NULL")
+    if like is not None:
+        found = [f"{column} {looks_like}" for column in ("title", "summary", "session_id")]
+        where.append(f"({' OR '.join([*found, said[0]] if said[0] else found)})")
+        values += [like] * 3 + [*said[1]]
+    return " AND ".join(where), values
+
+
 def list_sessions(
     db: sqlite3.Connection,
     limit: int,
@@ -182,26 +217,9 @@ def list_sessions(
     parent_session_id: str | None,
 ) -> list[Entry]:
     """Sessions, the last changed first. `match`: an FTS query on what was said; `like`: a pattern on the title."""
-    where, values = ["session_id <> ''"], list[Any]()
-    if tag is not None:
-        where.append("session_id IN (SELECT session_id FROM session_tags WHERE tag = ?)")
-        values.append(tag)
-    if parent_session_id is not None:
-        where.append("parent_session_id = ?")
-        values.append(parent_session_id)
-    elif tag is None and like is None:  # those of subagents are found by what is looked for, or by their parent
-        where.append("parent_session_id IS NULL")
-    if like is not None:
-        found = ["title LIKE ? ESCAPE '\\'", "summary LIKE ? ESCAPE '\\'", "session_id LIKE ? ESCAPE '\\'"]
-        values += [like] * 3
-        if match:
-            found.append(
-                "session_id IN (SELECT t.session_id FROM texts t WHERE t.id IN "
-                "(SELECT rowid FROM texts_fts WHERE texts_fts MATCH ? ORDER BY rowid DESC LIMIT ?))"
-            )
-            values += [match, _MOST_LOOKED_THROUGH]
-        where.append(f"({' OR '.join(found)})")
-    query = f"{_SESSION_SELECT} WHERE {' AND '.join(where)} ORDER BY updated_at DESC, session_id LIMIT ? OFFSET ?"
+    said = ("", ()) if not match else (_SAID, (match, _MOST_LOOKED_THROUGH))
+    where, values = listed(tag, parent_session_id, like, said, mark="?", looks_like="LIKE ? ESCAPE '\\'")
+    query = f"{_SESSION_SELECT} WHERE {where} ORDER BY updated_at DESC, session_id LIMIT ? OFFSET ?"
     return [_session_of(row) for row in db.execute(query, (*values, limit, offset))]
 
 

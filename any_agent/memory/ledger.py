@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Mapping
 from time import time
 from typing import Any
 
@@ -31,7 +32,6 @@ _TOOL_SUMS = """count(*), coalesce(sum(c.state IN ('failed', 'unknown')), 0), 0,
 TREE = """WITH RECURSIVE tree (session_id) AS (
     SELECT :session_id UNION SELECT s.session_id FROM sessions s JOIN tree t ON s.parent_session_id = t.session_id
 ) """
-_IN_TREE = "(c.session_id IN (SELECT session_id FROM tree){or_parent})"
 
 
 def check_group(group_by: str | None) -> None:
@@ -44,6 +44,20 @@ def check_group(group_by: str | None) -> None:
         raise InvalidInputError(
             f"usage cannot be grouped by {group_by!r}; allowed: {', '.join(GROUPS)}", field="group_by", value=group_by
         )
+
+
+def narrowed(asked: Mapping[str, Any], mark: str, *, is_tools: bool) -> tuple[str, dict[str, Any]]:
+    """The condition on the rows that `usage` sums, and its values. `mark`: how a statement names a value."""
+    or_parent = "" if is_tools else " OR c.parent_session_id IN (SELECT session_id FROM tree)"
+    conditions = {
+        "session_id": f"(c.session_id IN (SELECT session_id FROM tree){or_parent})",
+        "since": f"c.created_at >= {mark.format('since')}",
+        "until": f"c.created_at < {mark.format('until')}",
+        "run_id": f"c.run_id = {mark.format('run_id')}",
+        "tag": f"c.session_id IN (SELECT session_id FROM session_tags WHERE tag = {mark.format('tag')})",
+    }
+    values = {name: value for name, value in asked.items() if value is not None}
+    return " AND ".join(["1 = 1", *[conditions[name] for name in values]]), values
 
 
 def usage(
@@ -59,27 +73,12 @@ def usage(
     check_group(group_by)
     is_tools = group_by == "tool"
     table, sums = ("tool_calls", _TOOL_SUMS) if is_tools else ("model_calls", _SUMS)
-    where, values = ["1"], dict[str, Any]()
-    if session_id is not None:
-        or_parent = "" if is_tools else " OR c.parent_session_id IN (SELECT session_id FROM tree)"
-        where.append(_IN_TREE.format(or_parent=or_parent))
-        values["session_id"] = session_id
-    for name, value, condition in (
-        ("since", since, "c.created_at >= :since"),
-        ("until", until, "c.created_at < :until"),
-        ("run_id", run_id, "c.run_id = :run_id"),
-        ("tag", tag, "c.session_id IN (SELECT session_id FROM session_tags WHERE tag = :tag)"),
-    ):
-        if value is not None:
-            where.append(condition)
-            values[name] = value
+    asked = {"session_id": session_id, "since": since, "until": until, "run_id": run_id, "tag": tag}
+    where, values = narrowed(asked, ":{}", is_tools=is_tools)
     join = " LEFT JOIN session_tags g ON g.session_id = c.session_id" if group_by == "tag" else ""
     key = "c.name" if is_tools else _KEYS.get(group_by or "", "NULL")
     group = " GROUP BY 1 ORDER BY 1" if group_by else ""
-    query = (
-        f"{TREE if session_id is not None else ''}SELECT {key}, {sums} FROM {table} c{join} "
-        f"WHERE {' AND '.join(where)}{group}"
-    )
+    query = f"{TREE if session_id is not None else ''}SELECT {key}, {sums} FROM {table} c{join} WHERE {where}{group}"
     return [UsageRow(str(row[0] or ""), *row[1:]) for row in db.execute(query, values)]
 
 

@@ -12,6 +12,7 @@ from uuid import uuid4
 
 from ..errors import InvalidInputError
 from .entries import KINDS, SESSION, Entry, Kind, Row, clean, decode, dump, spoken, with_defaults
+from .journal import listed
 from .postgres_leases import FENCE, NOW, check_fence, release
 from .postgres_link import Transaction, Witness
 from .postgres_words import vector
@@ -200,26 +201,11 @@ async def list_sessions(
     parent_session_id: str | None,
 ) -> list[Entry]:
     """Sessions, the last changed first. `match`: a tsquery on what was said; `like`: a pattern on the title."""
-    where, values = ["session_id <> ''"], list[Any]()
-    if tag is not None:
-        where.append("session_id IN (SELECT session_id FROM session_tags WHERE tag = %s)")
-        values.append(tag)
-    if parent_session_id is not None:
-        where.append("parent_session_id = %s")
-        values.append(parent_session_id)
-    elif tag is None and like is None:  # those of subagents are found by what is looked for, or by their parent
-        where.append("parent_session_id IS NULL")
-    if like is not None:
-        found = ["title ILIKE %s", "summary ILIKE %s", "session_id ILIKE %s"]
-        values += [like] * 3
-        if match:
-            found.append("session_id IN (SELECT session_id FROM texts WHERE words @@ %s::tsquery)")
-            values.append(match)
-        where.append(f"({' OR '.join(found)})")
-    query = (
-        f"{_SESSION_SELECT} WHERE {' AND '.join(where)} "
-        'ORDER BY updated_at DESC, session_id COLLATE "C" LIMIT %s OFFSET %s'
+    said = (
+        ("", ()) if not match else ("session_id IN (SELECT session_id FROM texts WHERE words @@ %s::tsquery)", (match,))
     )
+    where, values = listed(tag, parent_session_id, like, said, mark="%s", looks_like="ILIKE %s")
+    query = f'{_SESSION_SELECT} WHERE {where} ORDER BY updated_at DESC, session_id COLLATE "C" LIMIT %s OFFSET %s'
     # A limit below 0 is none, as in SQLite.
     return [_session_of(row) for row in await tx.all(query, (*values, limit if limit >= 0 else None, max(0, offset)))]
 

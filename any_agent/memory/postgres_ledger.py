@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from .entries import KINDS, Entry, decode
-from .ledger import APPROVAL, NAMES, SELECT, SWEEP_S, TREE, check_group, wanting_answer
+from .ledger import APPROVAL, NAMES, SELECT, SWEEP_S, TREE, check_group, narrowed, wanting_answer
 from .postgres_leases import NOW, forget
 from .postgres_link import Transaction
 from .postgres_schema import MIGRATIONS
@@ -50,25 +50,13 @@ async def usage(
     check_group(group_by)
     is_tools = group_by == "tool"
     table, sums = ("tool_calls", _TOOL_SUMS) if is_tools else ("model_calls", _SUMS)
-    where, values = ["true"], dict[str, Any]()
-    if session_id is not None:
-        or_parent = "" if is_tools else " OR c.parent_session_id IN (SELECT session_id FROM tree)"
-        where.append(f"(c.session_id IN (SELECT session_id FROM tree){or_parent})")
-        values["session_id"] = session_id
-    for name, value, condition in (
-        ("since", since, "c.created_at >= %(since)s"),
-        ("until", until, "c.created_at < %(until)s"),
-        ("run_id", run_id, "c.run_id = %(run_id)s"),
-        ("tag", tag, "c.session_id IN (SELECT session_id FROM session_tags WHERE tag = %(tag)s)"),
-    ):
-        if value is not None:
-            where.append(condition)
-            values[name] = value
+    asked = {"session_id": session_id, "since": since, "until": until, "run_id": run_id, "tag": tag}
+    where, values = narrowed(asked, "%({})s", is_tools=is_tools)
     join = " LEFT JOIN session_tags g ON g.session_id = c.session_id" if group_by == "tag" else ""
     key = f"coalesce({'c.name' if is_tools else _KEYS[group_by]}, '') COLLATE \"C\"" if group_by else "''"
     query = (
         f"{_TREE if session_id is not None else ''}SELECT {key}, {sums} FROM {table} c{join} "
-        f"WHERE {' AND '.join(where)}{' GROUP BY 1 ORDER BY 1' if group_by else ''}"
+        f"WHERE {where}{' GROUP BY 1 ORDER BY 1' if group_by else ''}"
     )
     return [UsageRow(*row) for row in await tx.all(query, values)]
 
