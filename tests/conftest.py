@@ -9,12 +9,12 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from support.llama import LlamaServer, start_llama
 from support.tiny_model import write_tiny_model
 
-# The same examples in every run; a search for new ones is `HYPOTHESIS_PROFILE=default`.
-settings.register_profile("suite", derandomize=True)
+# The same examples in every run, however slow the machine; a search for new ones is `HYPOTHESIS_PROFILE=default`.
+settings.register_profile("suite", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # the tests run in the background, and children would inherit it
@@ -30,12 +30,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             raise pytest.UsageError(f"{item.nodeid} has another name in each run: give its parameters ids")
         if LLAMA_FIXTURES.intersection(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.real)
+        if "clock" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.flaky(reruns=2))
 
 
 @pytest.fixture(autouse=True)
 def own_any_agent_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the package keeps for its user stays in the test that made it; the folder is made when it is written to."""
     monkeypatch.setenv("ANY_AGENT_HOME", str(tmp_path_factory.getbasetemp() / "any-agent-home" / uuid4().hex))
+
+
+@pytest.fixture
+def clock(request: pytest.FixtureRequest) -> Callable[[float], float]:
+    """Seconds for tests in which something must be in time: a machine that stood still for a moment lets one fail, so
+    it is run again with all of them five times, then twenty-five times as long. What is wrong fails at any pace."""
+    pace = 5 ** (getattr(request.node, "execution_count", 1) - 1)
+    return lambda seconds: seconds * pace
 
 
 @pytest.fixture(scope="session")

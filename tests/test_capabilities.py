@@ -6,7 +6,7 @@ import asyncio
 import json
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -223,20 +223,20 @@ async def test_one_server_error_is_a_refusal_two_in_a_row_are_trouble(server: Lo
         assert (verdict.calls, values(verdict), verdict.trouble) == (2, {}, "HTTP 500: boom")
 
 
-async def test_the_limit_of_time_ends_it(server: LoopbackServer) -> None:
+async def test_the_limit_of_time_ends_it(clock: Callable[[float], float], server: LoopbackServer) -> None:
     server.reply(CHAT, OK, WireReply(stall=True))
     started = time.monotonic()
-    verdict = await verdict_on(server, time_limit_s=0.2)
-    assert time.monotonic() - started < 2
-    assert verdict.trouble == "cut off after 0.2 s"
+    verdict = await verdict_on(server, time_limit_s=clock(0.2))
+    assert time.monotonic() - started < clock(2)
+    assert verdict.trouble == f"cut off after {clock(0.2):.1f} s"
     assert verdict.calls == 2
     await server.client_left()  # the model does not go on writing for nobody
     assert (await verdict_on(server, time_limit_s=0.0)).calls == 0
 
 
-async def test_one_silent_call_says_nothing(server: LoopbackServer) -> None:
+async def test_one_silent_call_says_nothing(clock: Callable[[float], float], server: LoopbackServer) -> None:
     server.reply(CHAT, WireReply(stall=True), OK)
-    verdict = await verdict_on(server, call_timeout_s=0.1)
+    verdict = await verdict_on(server, call_timeout_s=clock(0.1))
     assert (verdict.native_tools.value, verdict.is_complete) == (OPEN, True)
     assert "stayed silent" in verdict.native_tools.note
 

@@ -378,7 +378,7 @@ def test_a_profile_tells_where_time_went(call: Call, server: LoopbackServer, hom
 
 
 def test_tools_that_run_at_the_same_time_count_once() -> None:
-    profile = RunProfile()
+    profile, began = RunProfile(), time.monotonic()
     for _ in range(2):
         profile.take(ToolStarted(ToolUseBlock("c", "wait", {})))
     time.sleep(0.02)
@@ -387,7 +387,10 @@ def test_tools_that_run_at_the_same_time_count_once() -> None:
     failed = Attempt("m", None, 1.0, "ServerError")
     profile.take(AttemptFailed(failed))
     profile.take(ResultMessage("error", timings=Timings(0.01), error=ServerError("x", attempts=(failed,))))
-    assert 0.02 <= profile.tools_s < 0.2 and (profile.first_token_s, profile.generation_s) == (0.5, 1.5)
+    assert 0.02 <= profile.tools_s < (time.monotonic() - began) * 1.5 and (
+        profile.first_token_s,
+        profile.generation_s,
+    ) == (0.5, 1.5)
     assert profile.failed_s == 2.0 and profile.rest_s == 0.0
 
 

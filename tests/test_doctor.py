@@ -111,16 +111,18 @@ def test_the_budget_cuts_it_off_and_says_how_to_go_on(call: Call, server: Loopba
     assert call("--json", "--no-probe", HOSTED_VLLM_API_BASE=server.base_url).stdout.count("not asked;") == 2
 
 
-async def test_the_budget_is_for_all_models_together(server: LoopbackServer, tmp_path: Path) -> None:
+async def test_the_budget_is_for_all_models_together(
+    clock: Callable[[float], float], server: LoopbackServer, tmp_path: Path
+) -> None:
     assert 0 < BUDGET_S <= 1
     replay_servers.vllm(server)
-    server.reply(CHAT, WireReply(sse(chat_chunks("Hello!")), delay_s=0.1))
+    server.reply(CHAT, WireReply(sse(chat_chunks("Hello!")), delay_s=clock(0.1)))
     found = await probe(server.base_url)
     assert found is not None
     kept = Verdicts(tmp_path / "capabilities.json")
-    told = await told_of([Asked(found, one) for one in found.models], None, 0.25, verdicts=kept)
+    told = await told_of([Asked(found, one) for one in found.models], None, clock(0.25), verdicts=kept)
     assert [one.verdict is not None for one in told] == [True, False]
-    assert told[0].verdict is not None and told[0].verdict.trouble.startswith("cut off after 0.")
+    assert told[0].verdict is not None and told[0].verdict.trouble.startswith("cut off after ")
     assert len(chats(server)) <= 3
     assert kept.get(identity(found, found.models[1])) is None
 

@@ -434,27 +434,29 @@ async def test_a_broken_answer_is_one_typed_error(door: str, name: str, server: 
 
 
 @pytest.mark.parametrize("chunks", [[], sse(cut(stream("Hello")), done=False)], ids=["at once", "in mid-stream"])
-async def test_silence_is_a_timeout(door: str, chunks: list[bytes], server: LoopbackServer) -> None:
+async def test_silence_is_a_timeout(
+    door: str, chunks: list[bytes], clock: Callable[[float], float], server: LoopbackServer
+) -> None:
     server.reply(PATH, WireReply(chunks, headers=STREAM, stall=True))
     with pytest.raises(ProviderTimeoutError) as caught:
-        await asyncio.wait_for(answer(DOORS[door](server.base_url), ask(timeout_s=0.3)), 5)
+        await asyncio.wait_for(answer(DOORS[door](server.base_url), ask(timeout_s=clock(0.3))), clock(5))
     assert caught.value.delivered_chars == (5 if chunks else 0)
     assert caught.value.retryable is not bool(chunks)
-    assert "0.3 s" in str(caught.value)
+    assert f"{clock(0.3):g} s" in str(caught.value)
     await server.client_left(1)
 
 
-async def test_a_slow_stream_is_no_timeout(door: str, server: LoopbackServer) -> None:
-    server.reply(PATH, WireReply(sse(stream(*"abcdef")), headers=STREAM, pause_s=0.1))
-    message, _ = await answer(DOORS[door](server.base_url), ask(timeout_s=0.4))
+async def test_a_slow_stream_is_no_timeout(door: str, clock: Callable[[float], float], server: LoopbackServer) -> None:
+    server.reply(PATH, WireReply(sse(stream(*"abcdef")), headers=STREAM, pause_s=clock(0.1)))
+    message, _ = await answer(DOORS[door](server.base_url), ask(timeout_s=clock(0.4)))
     assert text_of(message) == "abcdef"
 
 
 @pytest.mark.parametrize("door", ["direct", "litellm"])  # the openai client swallows comments: silence on its routes
-async def test_a_comment_is_a_sign_of_life(door: str, server: LoopbackServer) -> None:
+async def test_a_comment_is_a_sign_of_life(door: str, clock: Callable[[float], float], server: LoopbackServer) -> None:
     wire = [b": still here\n\n"] * 8 + sse(stream("late"))
-    server.reply(PATH, WireReply(wire, headers=STREAM, pause_s=0.1))
-    message, _ = await answer(DOORS[door](server.base_url), ask(timeout_s=0.4))
+    server.reply(PATH, WireReply(wire, headers=STREAM, pause_s=clock(0.1)))
+    message, _ = await answer(DOORS[door](server.base_url), ask(timeout_s=clock(0.4)))
     assert text_of(message) == "late"
 
 
@@ -480,9 +482,11 @@ async def test_cancelling_leaves_the_server(door: str, chunks: list[bytes], serv
     await server.client_left(2.5)
 
 
-async def test_the_server_that_forgets_to_close_after_done(door: str, server: LoopbackServer) -> None:
+async def test_the_server_that_forgets_to_close_after_done(
+    door: str, clock: Callable[[float], float], server: LoopbackServer
+) -> None:
     server.reply(PATH, WireReply(sse(stream("Hello")), headers=STREAM, stall=True))
-    message, _ = await asyncio.wait_for(answer(DOORS[door](server.base_url)), 3)
+    message, _ = await asyncio.wait_for(answer(DOORS[door](server.base_url)), clock(3))
     assert text_of(message) == "Hello"
 
 

@@ -507,9 +507,9 @@ def test_any_body_is_read(body: str, shown: str) -> None:
 
 
 def test_a_huge_body_is_read_quickly() -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     error = failures.from_answer(WHERE, 400, "input context token prompt message " * 4000)
-    assert time.perf_counter() - started < 0.5
+    assert time.process_time() - started < 0.5
     assert len(str(error)) < 1500
 
 

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import pytest
 
@@ -96,10 +96,10 @@ async def test_a_silent_server_is_cut_off(server: LoopbackServer) -> None:
     assert await server.client_left(2.5) == 1
 
 
-async def test_comments_are_a_sign_of_life(server: LoopbackServer) -> None:
+async def test_comments_are_a_sign_of_life(clock: Callable[[float], float], server: LoopbackServer) -> None:
     pieces = [b": ping\n\n"] * 14 + SAYS
-    server.reply(CHAT, WireReply(pieces, headers={"Content-Type": "text/event-stream"}, pause_s=0.03))
-    async with Agent("m", base_url=server.base_url, timeout=0.4, max_retries=0) as agent:
+    server.reply(CHAT, WireReply(pieces, headers={"Content-Type": "text/event-stream"}, pause_s=clock(0.03)))
+    async with Agent("m", base_url=server.base_url, timeout=clock(0.4), max_retries=0) as agent:
         assert await agent.query("x") == "abc"
 
 

@@ -863,11 +863,11 @@ async def test_32_an_error_in_mid_stream_is_unwrapped(server: LoopbackServer) ->
         assert (found.delivered_chars, found.retryable) == (3, False)
 
 
-async def test_32_a_stall_is_a_timeout(route: str, server: LoopbackServer) -> None:
+async def test_32_a_stall_is_a_timeout(route: str, clock: Callable[[float], float], server: LoopbackServer) -> None:
     begun = CUT.get(route, CUT["hosted_vllm"])
     chunks = begun.chunks if isinstance(begun, WireReply) else begun
     server.reply("*", WireReply(chunks, headers=EVENT_STREAM, stall=True))
-    found = await failure(model_at(route, server), ask(timeout_s=0.3))
+    found = await failure(model_at(route, server), ask(timeout_s=clock(0.3)))
     assert type(found) is ProviderTimeoutError
     assert found.delivered_chars == 3
     await server.client_left(2.5)

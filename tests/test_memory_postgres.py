@@ -623,14 +623,15 @@ async def test_rights_and_locks_are_told(postgres: PostgresServer, store: Postgr
     assert await trouble(nobody.open()) == "unavailable"
     hasty = PostgresStore(postgres.dsn, schema=store.schema, busy_timeout_s=0.05)
     await hasty.open()
-    sleeper = asyncio.create_task(
-        asyncio.to_thread(
-            postgres.sql, f"BEGIN; UPDATE {store.schema}.sessions SET title = 'x'; SELECT pg_sleep(0.5); COMMIT"
-        )
-    )
-    await asyncio.sleep(0.2)
+    update = f"BEGIN; UPDATE {store.schema}.sessions SET title = 'x'; SELECT pg_sleep(30)"
+    holds = asyncio.create_task(asyncio.to_thread(postgres.sql, update))
+    sleepers = f"FROM pg_stat_activity WHERE query = $${update}$$ AND wait_event = 'PgSleep'"
+    while not await asyncio.to_thread(postgres.sql, f"SELECT pid {sleepers}"):
+        assert not holds.done()
     assert await trouble(hasty.append("s", [USER])) == "locked"
-    await sleeper
+    await asyncio.to_thread(postgres.sql, f"SELECT pg_terminate_backend(pid) {sleepers}")
+    with pytest.raises(RuntimeError, match="terminating connection"):
+        await holds
     assert await hasty.append("s", [USER]) == 2
     for one in (guest, nobody, hasty):
         await one.aclose()

@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
 
@@ -226,15 +227,16 @@ async def test_a_writer_of_ours_holds_the_lock(tmp_path: Path) -> None:
     path = tmp_path / "m.db"
     async with MemoryStore(path) as first, MemoryStore(path, busy_timeout_s=0.1) as second:
         done = asyncio.Event()
-        loop = asyncio.get_running_loop()
+        loop, released = asyncio.get_running_loop(), threading.Event()
         await second.append("s", [USER])
         holds = asyncio.create_task(
-            first._db.write(lambda db: (loop.call_soon_threadsafe(done.set), time.sleep(0.4)))  # longer than it waits
+            first._db.write(lambda db: (loop.call_soon_threadsafe(done.set), released.wait(30)))
         )
         await done.wait()
         with pytest.raises(MemoryStoreError) as caught:
             await second.append("s", [USER])
         assert caught.value.reason == "locked"
+        released.set()
         await holds
         assert await second.append("s", [USER]) == 2
 

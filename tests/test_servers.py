@@ -381,25 +381,27 @@ async def test_nobody_there() -> None:
         assert await tokenize(url, "text") is None
 
 
-async def test_a_silent_server_costs_one_time_out() -> None:
+async def test_a_silent_server_costs_one_time_out(clock: Callable[[float], float]) -> None:
     with silent_port() as url, closed_port():
         started = time.monotonic()
-        assert await probe(url, timeout_s=0.2) is None
-        assert await count_prompt(url, "m", HI, timeout_s=0.2) is None
-        assert time.monotonic() - started < 1.0
+        assert await probe(url, timeout_s=clock(0.2)) is None
+        assert await count_prompt(url, "m", HI, timeout_s=clock(0.2)) is None
+        assert time.monotonic() - started < clock(1)
 
 
-async def test_a_dripping_server_costs_one_time_out(server: LoopbackServer) -> None:
-    server.reply(ANY_PATH, WireReply([b" "] * 400, pause_s=0.02))
+async def test_a_dripping_server_costs_one_time_out(clock: Callable[[float], float], server: LoopbackServer) -> None:
+    server.reply(ANY_PATH, WireReply([b" "] * 400, pause_s=clock(0.02)))
     started = time.monotonic()
-    assert await probe(server.base_url, timeout_s=0.2) is None
-    assert time.monotonic() - started < 1.0
+    assert await probe(server.base_url, timeout_s=clock(0.2)) is None
+    assert time.monotonic() - started < clock(1)
 
 
-async def test_what_was_learnt_before_the_silence_is_kept(server: LoopbackServer) -> None:
+async def test_what_was_learnt_before_the_silence_is_kept(
+    clock: Callable[[float], float], server: LoopbackServer
+) -> None:
     server.reply("/api/tags", WireReply(stall=True))
     ollama(server)
-    found = await probe(server.base_url, timeout_s=0.2)
+    found = await probe(server.base_url, timeout_s=clock(0.2))
     assert found is not None
     assert [(m.id, m.window_tokens, m.is_loaded) for m in found.models] == [("llama3.1:8b", 8192, True)]
 
@@ -626,16 +628,18 @@ async def test_discover_finds_each_in_the_order_asked() -> None:
     assert [(s.kind, s.base_url) for s in found] == [("ollama", two.base_url), ("lm_studio", one.base_url)]
 
 
-async def test_discover_is_bounded_by_its_time_whoever_stays_silent(server: LoopbackServer) -> None:
+async def test_discover_is_bounded_by_its_time_whoever_stays_silent(
+    clock: Callable[[float], float], server: LoopbackServer
+) -> None:
     await discover([])  # imports aiohttp
-    server.reply(ANY_PATH, WireReply((b"{}",), delay_s=0.3))  # every question takes part of the time
+    server.reply(ANY_PATH, WireReply((b"{}",), delay_s=clock(0.3)))  # every question takes part of the time
     with silent_port() as one, silent_port() as two, closed_port() as nobody, LoopbackServer() as quick:
         lm_studio(quick)
         started = time.monotonic()
-        found = await discover([one, two, nobody, server.base_url, quick.base_url], timeout_s=0.8)
+        found = await discover([one, two, nobody, server.base_url, quick.base_url], timeout_s=clock(0.8))
         took_s = time.monotonic() - started
     assert [s.kind for s in found] == ["lm_studio"]
-    assert took_s <= 1.4
+    assert took_s <= clock(1.4)
 
 
 async def test_discover_sends_no_key_but_where_it_was_named() -> None:
@@ -770,10 +774,12 @@ async def test_auto_with_nothing_there_says_what_was_tried_and_what_to_do() -> N
     ]
 
 
-async def test_auto_tells_refused_from_silent_and_from_something_else(server: LoopbackServer) -> None:
+async def test_auto_tells_refused_from_silent_and_from_something_else(
+    clock: Callable[[float], float], server: LoopbackServer
+) -> None:
     server.reply(ANY_PATH, text_reply("<html>"))
     with closed_port() as one, silent_port() as two, pytest.raises(ServerUnreachableError) as caught:
-        await resolve_auto([Address(one, "A"), Address(two, "B"), server.base_url], timeout_s=0.2)
+        await resolve_auto([Address(one, "A"), Address(two, "B"), server.base_url], timeout_s=clock(0.2))
     tried = str(caught.value).splitlines()[1]
     assert [word in tried for word in ("(refused)", "(silent)", "(no model server)")] == [True] * 3
 

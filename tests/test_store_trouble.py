@@ -6,6 +6,7 @@ import asyncio
 import os
 import sqlite3
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,9 @@ from any_agent.types import ResultMessage, ToolMessage, text_of
 class Trouble:
     """A store in a file, and what happens to it when the model calls the tool `trouble`."""
 
-    def __init__(self, path: Path, kind: str) -> None:
+    def __init__(self, path: Path, kind: str, busy_timeout_s: float = 0.3) -> None:
         self.path, self.kind = str(path), kind
-        self.store = MemoryStore(path, busy_timeout_s=0.3)
+        self.store = MemoryStore(path, busy_timeout_s=busy_timeout_s)
         self._lock: sqlite3.Connection | None = None
 
         @tool(name="trouble")
@@ -88,14 +89,14 @@ async def test_a_session_goes_on_when_the_trouble_is_over(tmp_path: Path, kind: 
         assert (await other.resume("k")).messages == kept
 
 
-async def test_a_locked_store_is_waited_for_once(tmp_path: Path) -> None:
-    trouble = Trouble(tmp_path / "m.db", "locked")
+async def test_a_locked_store_is_waited_for_once(tmp_path: Path, clock: Callable[[float], float]) -> None:
+    trouble = Trouble(tmp_path / "m.db", "locked", clock(0.3))
     async with trouble.store as store, Agent(ScriptedModel([{"name": "trouble"}]), store=store) as agent:
         agent.register_tool(trouble.tool)
         session = agent.create_session()
         started = time.monotonic()
         assert (await ended(session, "x")).error is not None
-        assert time.monotonic() - started < 0.75  # 0.3 s, not once more for the end of the run and for the lease
+        assert time.monotonic() - started < clock(0.75)  # not once more for the end of the run and for the lease
         await trouble.go()
 
 

@@ -8,7 +8,7 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -263,10 +263,10 @@ async def test_an_interrupt_is_replayed(path: str) -> None:
     assert list(map(repr, replayed)) == list(map(repr, recorded)) and len(recorded) == 3
 
 
-async def test_pace_is_kept_on_demand(path: str) -> None:
-    async with Agent(RecordingModel(ScriptedModel(["abcdefgh"], delay_s=0.15), path)) as agent:
+async def test_pace_is_kept_on_demand(path: str, clock: Callable[[float], float]) -> None:
+    async with Agent(RecordingModel(ScriptedModel(["abcdefgh"], delay_s=clock(0.15)), path)) as agent:
         await agent.query("x")
-    for keeps_pace, least_s, most_s in ((False, 0.0, 0.25), (True, 0.3, 5.0)):
+    for keeps_pace, least_s, most_s in ((False, 0.0, clock(0.25)), (True, clock(0.3), clock(5))):
         began = time.perf_counter()
         assert await Agent(ReplayModel(path, keeps_pace=keeps_pace)).query("x") == "abcdefgh"
         assert least_s <= time.perf_counter() - began < most_s

@@ -205,15 +205,15 @@ SPAWNS = "import subprocess, sys, time; p = subprocess.Popen(['sleep', '60']); p
 
 
 @pytest.mark.parametrize("how", ["timeout", "interrupt", "inner timeout"])
-async def test_child_processes_die_with_the_call(how: str, tmp_path: Path) -> None:
+async def test_child_processes_die_with_the_call(how: str, clock: Callable[[float], float], tmp_path: Path) -> None:
     pids = tmp_path / "pids"
     code = SPAWNS.replace("print(p.pid, flush=True)", f"open({str(pids)!r}, 'w').write(f'{{p.pid}}\\n')")
 
     async def build(context: ToolContext) -> str:
         work = context.run_process([PYTHON, "-c", code])
-        return (await (asyncio.wait_for(work, 0.5) if how == "inner timeout" else work)).stdout
+        return (await (asyncio.wait_for(work, clock(0.5)) if how == "inner timeout" else work)).stdout
 
-    one = Tool("build", handler=build, timeout=0.5 if how == "timeout" else None)
+    one = Tool("build", handler=build, timeout=clock(0.5) if how == "timeout" else None)
     task = asyncio.ensure_future(run(one))
     await until(lambda: pids.exists() and pids.read_text().endswith("\n"))
     pid = int(pids.read_text())
@@ -227,12 +227,12 @@ async def test_child_processes_die_with_the_call(how: str, tmp_path: Path) -> No
     await until(lambda: not is_alive(pid))
 
 
-async def test_a_process_that_refuses_to_go_is_killed() -> None:
+async def test_a_process_that_refuses_to_go_is_killed(clock: Callable[[float], float]) -> None:
     code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
     started = time.monotonic()
-    done = await ToolContext().run_process([PYTHON, "-c", code], timeout_s=0.5)
+    done = await ToolContext().run_process([PYTHON, "-c", code], timeout_s=clock(0.5))
     assert (done.exit_code, done.stdout, done.is_timed_out, done.is_stopped) == (-signal.SIGKILL, "up\n", True, False)
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < clock(10)
 
 
 async def test_a_process_is_run_to_its_end(tmp_path: Path) -> None:
