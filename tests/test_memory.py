@@ -11,7 +11,7 @@ import stat
 import threading
 import time
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 
@@ -182,6 +182,18 @@ def test_a_forgotten_store_is_closed(tmp_path: Path) -> None:
     gc.collect()
     assert not (tmp_path / "m.db-wal").exists()
     assert [t.name for t in threading.enumerate() if "connection_worker" in t.name] == []
+
+
+async def test_a_store_that_is_collected_in_its_own_thread_is_closed(tmp_path: Path) -> None:
+    ring: dict[str, Any] = {"store": MemoryStore(tmp_path / "m.db")}
+    ring["self"] = ring
+    await ring["store"].append("s", [USER])
+    database = ring["store"]._db
+    del ring
+    await database.writer.run(lambda _: gc.collect())
+    while [t.name for t in threading.enumerate() if "connection_worker" in t.name]:
+        await asyncio.sleep(0.001)
+    assert not (tmp_path / "m.db-wal").exists()
 
 
 async def test_reading_does_not_wait_for_writing(tmp_path: Path) -> None:

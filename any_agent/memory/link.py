@@ -35,14 +35,6 @@ class Job(Generic[T]):
         self.result: Any = None
         self.error: BaseException | None = None
 
-    def answer(self) -> None:
-        if self.future.done():  # cancelled meanwhile
-            return
-        if self.error is not None:
-            self.future.set_exception(self.error)
-        else:
-            self.future.set_result(self.result)
-
 
 class Link:
     """A connection that opens at its first use.
@@ -63,7 +55,7 @@ class Link:
     ) -> None:
         self.path = path
         self._before, self._prepare, self._run_jobs = before, prepare, run_jobs
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a store that is forgotten is shut wherever Python collects it, in here too
         self._jobs: list[Job[Any]] = []
         self._is_called = False  # the thread was told that there are jobs
         self._raw: sqlite3.Connection | None = None
@@ -160,8 +152,10 @@ class Link:
                 job.error = explained(job.error, self.path)
             by_loop.setdefault(job.loop, []).append(job)
         for loop, own in by_loop.items():
-            with contextlib.suppress(RuntimeError):  # the loop was closed; nobody waits
+            try:
                 loop.call_soon_threadsafe(_answer_all, own)
+            except RuntimeError:  # the loop was closed; nobody waits
+                pass
 
     # ---------------------------------------------------------- the end
 
@@ -183,10 +177,15 @@ class Link:
             connection.stop()  # without an event loop here, nobody is answered
 
         connection._tx.put_nowait((None, end))
-        if thread is not None and wait_s:
+        if thread not in (None, threading.current_thread()) and wait_s:
             thread.join(wait_s)
 
 
 def _answer_all(jobs: list[Job[Any]]) -> None:
     for job in jobs:
-        job.answer()
+        if job.future.done():  # cancelled meanwhile
+            continue
+        if job.error is not None:
+            job.future.set_exception(job.error)
+        else:
+            job.future.set_result(job.result)

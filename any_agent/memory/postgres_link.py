@@ -158,7 +158,7 @@ class Link:
             "synchronous_commit": "on" if durability == "power" else "off",
             "timezone": "UTC",
         }
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a store that is forgotten is shut wherever Python collects it, in here too
         self._pools: dict[asyncio.AbstractEventLoop, Pool] = {}
         self._pid = os.getpid()
 

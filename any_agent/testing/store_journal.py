@@ -261,17 +261,23 @@ class JournalSuite:
         assert answers[int(holder.owner[1:])] == holder.fence
 
     async def test_a_lease_runs_out(self, store: Any) -> None:
+        try:
+            await self._lease_runs_out(store, 1)
+        except AssertionError:  # the machine may have stood still for a moment: once more, with more time
+            await self._lease_runs_out(store, 8)
+
+    async def _lease_runs_out(self, store: Any, pace: float) -> None:
         s = uuid4().hex
-        fence = await store.lease(s, "first", ttl_s=0.15)
-        await store.renew(s, fence, ttl_s=0.3)
-        await asyncio.sleep(0.2)
+        fence = await store.lease(s, "first", ttl_s=0.15 * pace)
+        await store.renew(s, fence, ttl_s=0.3 * pace)
+        await asyncio.sleep(0.2 * pace)
         await store.append(s, [said("user", "x")], fence=fence)  # prolongs it
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.2 * pace)
         await refused(SessionBusyError, store.lease(s, "second"))
-        await asyncio.sleep(0.15)
+        await asyncio.sleep(0.15 * pace)
         assert await store.holder(s) is None
         await store.append(s, [said("user", "nobody took it")], fence=fence)
-        await asyncio.sleep(0.31)
+        await asyncio.sleep(0.31 * pace)
         assert await store.lease(s, "second") > fence
         await refused(SessionFencedError, store.append(s, [said("user", "late")], fence=fence))
 
