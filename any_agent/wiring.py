@@ -74,7 +74,7 @@ def voted(model: Model, n: int) -> Model:
 
 async def told_abilities(model: FallbackModel) -> None:
     """What a probe found out earlier decides how models are told of tools. Where nothing is kept, nobody is asked."""
-    from .models.verdicts import verdicts_path
+    from .models.capabilities.verdicts import verdicts_path
 
     if not verdicts_path().exists():
         return

@@ -27,11 +27,19 @@ from any_agent.models.capabilities import (
     known_verdict,
     probe_capabilities,
 )
+from any_agent.models.capabilities.verdicts import (
+    FINDINGS,
+    MAX_ENTRIES,
+    Finding,
+    Identity,
+    identity,
+    place_of,
+    verdicts_path,
+)
 from any_agent.models.fallback import FallbackModel
-from any_agent.models.nearest import with_nearest
 from any_agent.models.openai_wire import DirectModel
 from any_agent.models.servers import ServedModel, Server, find_model, probe
-from any_agent.models.verdicts import FINDINGS, MAX_ENTRIES, Finding, Identity, identity, place_of, verdicts_path
+from any_agent.models.servers.nearest import with_nearest
 from any_agent.testing import LoopbackServer, ScriptedModel, WireReply, WireRequest, chat_chunks, error, sse
 from any_agent.testing.wire_bytes import EVENT_STREAM, sse_event
 

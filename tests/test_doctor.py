@@ -19,8 +19,8 @@ from any_agent.cli.verdict_words import ABILITIES
 from any_agent.cli.verdicts import BUDGET_S, Asked, told_of
 from any_agent.config.providers import PROVIDERS
 from any_agent.models.capabilities import Verdicts, identity
+from any_agent.models.capabilities.verdicts import FINDINGS
 from any_agent.models.servers import probe
-from any_agent.models.verdicts import FINDINGS
 from any_agent.testing import LoopbackServer, WireReply, chat_chunks, sse
 from any_agent.testing.wire_bytes import EVENT_STREAM
 

@@ -35,9 +35,9 @@ from any_agent.errors import (
     ToolsUnsupportedError,
 )
 from any_agent.models.fallback import FallbackModel, RetryPolicy
-from any_agent.models.litellm_routes import NO_KEY, address
-from any_agent.models.litellm_stream import Reading
-from any_agent.models.litellm_tap import Patience, Tap
+from any_agent.models.litellm.routes import NO_KEY, address
+from any_agent.models.litellm.stream import Reading
+from any_agent.models.litellm.tap import Patience, Tap
 from any_agent.models.litellm_wrapper import LiteLLMModel, _cost_usd, _load
 from any_agent.models.streaming import Fold
 from any_agent.models.wire import to_wire
@@ -304,7 +304,7 @@ def test_06_a_key_of_the_environment_never_reaches_a_local_server(fresh: dict[st
 def test_06_where_the_key_of_the_environment_goes(
     model: str, provider: str | None, base_url: str | None, key: str, tmp_path: Path
 ) -> None:
-    code = f"from any_agent.models.litellm_routes import address; print(address({model!r}, {provider!r}, {base_url!r}).api_key)"
+    code = f"from any_agent.models.litellm.routes import address; print(address({model!r}, {provider!r}, {base_url!r}).api_key)"
     environment = {**os.environ, "OPENAI_API_KEY": "sk-env", "OLLAMA_API_KEY": "sk-env", "LM_STUDIO_API_KEY": "sk-env"}
     environment.pop("OPENAI_BASE_URL", None)
     environment.pop("OPENAI_API_BASE", None)
@@ -313,7 +313,7 @@ def test_06_where_the_key_of_the_environment_goes(
 
 
 def test_06_a_redirect_of_the_environment_to_this_machine_gets_no_key() -> None:
-    code = "from any_agent.models.litellm_routes import address; print(address('openai/gpt-4o').api_key)"
+    code = "from any_agent.models.litellm.routes import address; print(address('openai/gpt-4o').api_key)"
     environment = {**os.environ, "OPENAI_API_KEY": "sk-env", "OPENAI_BASE_URL": "http://localhost:1234/v1"}
     said = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert said.stdout.strip() == NO_KEY

@@ -18,7 +18,7 @@ from pydantic import BaseModel, Field, field_validator
 
 from any_agent import Agent, AgentOptions, Client, query, tool
 from any_agent.errors import ConfigurationError, MaxTurnsError, OutputError, RequestRejectedError
-from any_agent.models.verdicts import Finding, Verdict, Verdicts, identity
+from any_agent.models.capabilities.verdicts import Finding, Verdict, Verdicts, identity
 from any_agent.output import NOTHING, Output, Partial, Way, output_of, way_to, why
 from any_agent.permissions import PermissionMode
 from any_agent.testing import LoopbackServer, ScriptedModel, chat_chunks, error, sse, token_usage

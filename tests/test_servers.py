@@ -31,7 +31,6 @@ from support.replay_servers import (
 )
 
 from any_agent.errors import AuthenticationError, ConfigurationError, ModelNotFoundError, ServerUnreachableError
-from any_agent.models import server_shapes as shapes
 from any_agent.models.servers import (
     Address,
     ServedModel,
@@ -48,6 +47,7 @@ from any_agent.models.servers import (
     probe,
     resolve_auto,
     served_window,
+    shapes,
     tokenize,
 )
 from any_agent.testing import LoopbackServer, WireReply, WireRequest

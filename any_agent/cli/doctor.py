@@ -184,8 +184,8 @@ def _same(base_url: str) -> str:
 
 async def _places(found: Route | str) -> tuple[list[_Place], list[Address]]:
     from ..errors import ConfigurationError
-    from ..models.server_places import with_v1
     from ..models.servers import Address, addresses_here, discover
+    from ..models.servers.places import with_v1
 
     try:
         addresses = addresses_here()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..models.verdicts import UNKNOWN, Finding, Verdict
+from ..models.capabilities.verdicts import UNKNOWN, Finding, Verdict
 
 
 @dataclass(frozen=True, slots=True)

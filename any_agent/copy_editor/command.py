@@ -23,7 +23,7 @@ from .report import as_json, count, report_path, write_index
 from .score import MANUSCRIPT, Score, load_key, score
 
 if TYPE_CHECKING:
-    from ..models.server_shapes import ServedModel, Server
+    from ..models.servers.shapes import ServedModel, Server
 
 DEMO_OUT = Path("copy-edit-demo")
 DEMO_TITLE = "Four Chapters"

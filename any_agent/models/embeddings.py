@@ -97,9 +97,9 @@ class Embeddings:
         return answer
 
     async def _ask_litellm(self, route: config.Route, where: Where, texts: list[str]) -> Any:
-        from .litellm_clients import leave_loop, use_loop
-        from .litellm_errors import explained
-        from .litellm_routes import address
+        from .litellm.clients import leave_loop, use_loop
+        from .litellm.errors import explained
+        from .litellm.routes import address
         from .litellm_wrapper import _load
 
         litellm = await asyncio.to_thread(_load)

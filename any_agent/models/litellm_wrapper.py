@@ -26,11 +26,11 @@ from ..errors import (
 from ..types import Delta, ModelRequest
 from .emulation import ToolMode, Ways
 from .failures import Where
-from .litellm_clients import leave_loop, use_loop
-from .litellm_errors import explained, is_end_without_reason
-from .litellm_routes import NO_KEY, Address, address
-from .litellm_stream import Reading
-from .litellm_tap import Patience, Tap
+from .litellm.clients import leave_loop, use_loop
+from .litellm.errors import explained, is_end_without_reason
+from .litellm.routes import NO_KEY, Address, address
+from .litellm.stream import Reading
+from .litellm.tap import Patience, Tap
 from .time_limits import LOADING_PAUSES_S, LoadingWait, first_token_limit_s, is_loading, too_silent
 from .wire import check_params, to_server, tools_to_wire
 
@@ -265,7 +265,7 @@ class LiteLLMModel:
         if not failure.delivered_chars:
             failure.delivered_chars = reading.delivered_chars
         if isinstance(failure, ModelNotFoundError) and self._address.is_local_kind:
-            from .nearest import with_nearest
+            from .servers.nearest import with_nearest
 
             key = None if self._address.api_key == NO_KEY else self._address.api_key
             failure = await with_nearest(failure, self._address.base_url, self._address.model_id, key)

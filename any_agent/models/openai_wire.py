@@ -111,7 +111,7 @@ class DirectModel:
             self.ways.note(answer.speech.dialect, has_native_calls=answer.has_calls)
             await _drain(response)
         except ModelNotFoundError as error:  # some servers say so in the stream
-            from .nearest import with_nearest
+            from .servers.nearest import with_nearest
 
             raise await with_nearest(error, self.base_url, self.model, self.api_key) from None
         except aiohttp.ConnectionTimeoutError:

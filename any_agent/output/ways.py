@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..models.verdicts import Verdict, verdicts_path
+from ..models.capabilities.verdicts import Verdict, verdicts_path
 from ..protocols import Model
 from .asked import Way
 from .options import OutputMode

@@ -15,11 +15,11 @@ from support.tiny_model import TEMPLATE
 
 from any_agent.errors import ModelNotFoundError
 from any_agent.models.capabilities import MAX_CALLS, Verdict, forget_servers, known_verdict, probe_capabilities
+from any_agent.models.capabilities.verdicts import identity
 from any_agent.models.litellm_wrapper import LiteLLMModel
-from any_agent.models.nearest import with_nearest
 from any_agent.models.openai_wire import DirectModel
 from any_agent.models.servers import probe
-from any_agent.models.verdicts import identity
+from any_agent.models.servers.nearest import with_nearest
 
 pytestmark = [
     pytest.mark.real,

@@ -15,10 +15,10 @@ from support.recording_proxy import RecordingProxy
 from any_agent import Agent, ToolCompleted, tool
 from any_agent.errors import OutputError
 from any_agent.models.capabilities import forget_servers, known_verdict, probe_capabilities
+from any_agent.models.capabilities.verdicts import Verdicts, identity
 from any_agent.models.litellm_wrapper import LiteLLMModel
 from any_agent.models.openai_wire import DirectModel
 from any_agent.models.servers import probe
-from any_agent.models.verdicts import Verdicts, identity
 from any_agent.types import ResultMessage
 
 pytestmark = [

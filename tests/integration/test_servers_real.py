@@ -1,4 +1,4 @@
-"""models/servers.py on real llama.cpp servers: what they tell, and token counts that equal `usage.prompt_tokens`."""
+"""models/servers/__init__.py on real llama.cpp servers: what they tell, and token counts that equal `usage.prompt_tokens`."""
 
 from __future__ import annotations
 

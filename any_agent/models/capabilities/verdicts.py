@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from ..config.kept_file import KeptFile, age_s, kept_path
-from .server_shapes import ServedModel, Server
+from ...config.kept_file import KeptFile, age_s, kept_path
+from ..servers.shapes import ServedModel, Server
 
 MAX_ENTRIES, MAX_NOTE_CHARS = 200, 160
 UNTOLD_BUILD_AGE_S = 14 * 86_400.0  # a server that tells no build may have been updated meanwhile

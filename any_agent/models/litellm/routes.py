@@ -10,7 +10,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from ..config.providers import (
+from ...config.providers import (
     NEEDS_BASE_URL,
     Provider,
     canonical_provider,
@@ -21,7 +21,7 @@ from ..config.providers import (
     normalise_base_url,
     split_model,
 )
-from ..errors import ConfigurationError
+from ...errors import ConfigurationError
 
 # LiteLLM falls back to a key of the environment or to a global when it is given none, so it is always given one.
 NO_KEY = "not-needed"

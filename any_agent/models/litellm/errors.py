@@ -9,15 +9,15 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ..errors import (
+from ...errors import (
     InvalidResponseError,
     ProviderError,
     ProviderTimeoutError,
     RequestRejectedError,
     StreamInterruptedError,
 )
-from . import failures
-from .failures import Where
+from .. import failures
+from ..failures import Where
 
 _NOISE = re.compile(r"^\s*(litellm\.)?\w*(Error|Exception|Timeout)\b\s*[:-]\s*", re.I)
 _DROP_HINT = re.compile(r"\.? ?To drop these, set .*", re.S)

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from ..errors import EmptyResponseError, InvalidResponseError, ProviderError, StreamInterruptedError
-from ..types import Delta, ModelRequest, StreamEnd, TextDelta, ThinkingDelta, ToolCallDelta, Usage
-from .failures import Where
-from .litellm_tap import Tap, fields_of
-from .openai_answer import read_usage
-from .recovery import Speech
+from ...errors import EmptyResponseError, InvalidResponseError, ProviderError, StreamInterruptedError
+from ...types import Delta, ModelRequest, StreamEnd, TextDelta, ThinkingDelta, ToolCallDelta, Usage
+from ..failures import Where
+from ..openai_answer import read_usage
+from ..recovery import Speech
+from .tap import Tap, fields_of
 
 _SIGNERS = ("anthropic", "bedrock", "gemini", "vertex_ai")  # they want some of their own fields back
 

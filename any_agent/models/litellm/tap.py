@@ -14,12 +14,12 @@ from contextlib import aclosing
 from functools import lru_cache
 from typing import Any
 
-from ..errors import ContentPolicyError, InvalidResponseError, ProviderError
-from . import failures
-from .failures import Where
-from .openai_answer import Answer
-from .openai_wire import DRAIN_S
-from .sse import SseReader
+from ...errors import ContentPolicyError, InvalidResponseError, ProviderError
+from .. import failures
+from ..failures import Where
+from ..openai_answer import Answer
+from ..openai_wire import DRAIN_S
+from ..sse import SseReader
 
 
 class Patience:

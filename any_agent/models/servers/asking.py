@@ -15,11 +15,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from ..config.providers import proxy_for
-from .server_looks import identified
-from .server_places import Address, Sighting, addresses_here, nothing_to_take, with_v1
-from .server_shapes import (
-    Kind,
+from ...config.providers import proxy_for
+from .looks import identified
+from .places import Address, Sighting, addresses_here, nothing_to_take, with_v1
+from .shapes import (
     ServedModel,
     Server,
     ServerCache,
@@ -29,16 +28,10 @@ from .server_shapes import (
     best_model,
     find_model,
     is_text_only,
-    nearest_model,
 )
 
 if TYPE_CHECKING:
     import aiohttp
-
-__all__ = [
-    "Address", "Kind", "ServedModel", "Server", "ServerCache", "Window", "addresses_here", "best_model", "count_prompt",
-    "discover", "find_model", "nearest_model", "open_client", "probe", "resolve_auto", "served_window", "tokenize",
-]  # fmt: skip
 
 MAX_ANSWER_BYTES = 8_000_000
 # A llama.cpp router would load the model to answer, were it not told otherwise.

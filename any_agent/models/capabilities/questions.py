@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from ..errors import (
+from ...errors import (
     AnyAgentError,
     ContentPolicyError,
     ContextOverflowError,
@@ -23,8 +23,8 @@ from ..errors import (
     ServerError,
     ToolsUnsupportedError,
 )
-from ..protocols import Model
-from ..types import (
+from ...protocols import Model
+from ...types import (
     AssistantMessage,
     ImageBlock,
     Message,
@@ -40,10 +40,10 @@ from ..types import (
     UserMessage,
     text_of,
 )
-from .openai_wire import DirectModel
-from .recovery.speech import FIRST_INDEX
-from .server_shapes import ServedModel
-from .streaming import Fold
+from ..openai_wire import DirectModel
+from ..recovery.speech import FIRST_INDEX
+from ..servers.shapes import ServedModel
+from ..streaming import Fold
 from .verdicts import MAX_NOTE_CHARS, UNKNOWN, Finding, Verdict
 
 MAX_CALLS = 8

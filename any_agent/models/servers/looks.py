@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any, Protocol
 
-from ..config import canonical_provider
-from . import server_shapes as shapes
-from .server_places import is_cloud
-from .server_shapes import ServedModel, Server, State
+from ...config import canonical_provider
+from . import shapes
+from .places import is_cloud
+from .shapes import ServedModel, Server, State
 
 MAX_MODELS_ASKED = 32  # Ollama and a llama.cpp router tell abilities one model at a time
 KOBOLDCPP_WINDOW = "/api/extra/true_max_context_length"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..errors import AnyAgentError, ModelNotFoundError, ProviderError
-from .server_shapes import nearest_model
+from ...errors import AnyAgentError, ModelNotFoundError, ProviderError
+from .shapes import nearest_model
 
 SHOWN_MODELS = 5
 
@@ -20,7 +20,7 @@ async def with_nearest(
     """
     if not isinstance(error, ModelNotFoundError) or base_url is None:
         return error
-    from .servers import probe
+    from . import probe
 
     try:
         server = await probe(base_url, api_key=api_key, provider=error.provider, timeout_s=timeout_s)

@@ -12,19 +12,14 @@ from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
 
-from ..config.providers import is_near
-from ..errors import ConfigurationError
-from ..protocols import Model
-from .capability_questions import MAX_CALLS, Probe
-from .emulation import Ways
-from .server_places import is_cloud
-from .server_shapes import ServedModel, Server, find_model
-from .verdicts import Finding, Identity, Verdict, Verdicts, identity, place_of, verdicts_path
-
-__all__ = [
-    "MAX_CALLS", "Finding", "Identity", "Verdict", "Verdicts", "cloud_identity", "forget_servers", "identity",
-    "is_free_to_ask", "known_verdict", "probe_capabilities", "verdicts_path",
-]  # fmt: skip
+from ...config.providers import is_near
+from ...errors import ConfigurationError
+from ...protocols import Model
+from ..emulation import Ways
+from ..servers.places import is_cloud
+from ..servers.shapes import ServedModel, Server, find_model
+from .questions import Probe
+from .verdicts import Identity, Verdict, Verdicts, identity, place_of, verdicts_path
 
 AGENT_LIMIT_S = 120.0  # a probe that an agent waits for ends here
 
@@ -140,7 +135,7 @@ def _door(model: Any) -> Any:
 
 
 def _door_name(door: Any) -> str:
-    from .openai_wire import DirectModel
+    from ..openai_wire import DirectModel
 
     return "direct" if isinstance(door, DirectModel) else "litellm"
 
@@ -149,7 +144,7 @@ async def _identified(where: Any, door: str) -> tuple[Identity, ServedModel | No
     """Who is behind a door; None: nobody answers, or not with that model."""
     if where.base_url is None or is_cloud(where.provider, where.base_url):
         return _cloud(where, door), None, False
-    from .servers import probe
+    from ..servers import probe
 
     key = next(iter(where.secrets), None)
     try:

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from ..config import normalise_base_url, resolve
-from ..config.providers import PROVIDERS, is_near, known_provider, provider_of_url
-from ..config.settings import resolve_alone
-from ..errors import AuthenticationError, ModelNotFoundError, ProviderError, ServerUnreachableError
-from .server_shapes import Server
+from ...config import normalise_base_url, resolve
+from ...config.providers import PROVIDERS, is_near, known_provider, provider_of_url
+from ...config.settings import resolve_alone
+from ...errors import AuthenticationError, ModelNotFoundError, ProviderError, ServerUnreachableError
+from .shapes import Server
 
 LABELS = {"lm_studio": "LM Studio", "ollama": "Ollama", "llamacpp": "llama.cpp", "vllm": "vLLM"}
 
