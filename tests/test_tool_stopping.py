@@ -127,16 +127,18 @@ def written(path: Path) -> list[int]:
     return [int(pid) for pid in path.read_text().split()] if path.exists() else []
 
 
-def starters(path: Path) -> list[Any]:
-    """Tools that begin processes in ways of their own; each process writes its id."""
+def starters(path: Path, seen: list[Any]) -> list[Any]:
+    """Tools that begin processes in ways of their own; each process writes its id. asyncio's are put into `seen`."""
     command = f"echo $$ >> {path}; exec sleep 600"
 
     async def by_asyncio() -> None:
         child = await asyncio.create_subprocess_exec("sh", "-c", f"(echo $$ >> {path}; sleep 600); true")
+        seen.append(child)
         await asyncio.wait_for(child.wait(), 600)
 
     async def by_shell() -> None:
         child = await asyncio.create_subprocess_shell(command)
+        seen.append(child)
         await child.communicate()
 
     def by_run() -> None:
@@ -150,22 +152,24 @@ def starters(path: Path) -> list[Any]:
 
 @on_linux
 async def test_processes_that_stopped_tools_began_end(tmp_path: Path) -> None:
-    path = tmp_path / "pids"
-    tools = [tool(one) for one in starters(path)]
+    path, seen = tmp_path / "pids", list[Any]()
+    tools = [tool(one) for one in starters(path, seen)]
     async with Agent(ScriptedModel(calls(*[one.name for one in tools])), tools=tools) as agent:
         told = await interrupted(agent.create_session(), lambda: len(written(path)) == len(tools))
     assert set(told.values()) == {NO_RESULT}
     await until(lambda: not any(map(is_alive, written(path))))
+    await until(lambda: all(child.returncode is not None for child in seen))  # before their loop is closed
 
 
 @on_linux
 async def test_processes_of_tools_whose_time_is_up_end(tmp_path: Path) -> None:
-    path = tmp_path / "pids"
-    tools = [Tool("slow", handler=slow, timeout=1.5) for slow in starters(path)]
+    path, seen = tmp_path / "pids", list[Any]()
+    tools = [Tool("slow", handler=slow, timeout=1.5) for slow in starters(path, seen)]
     results = await asyncio.gather(*[run_tool(slow, {}) for slow in tools])
     assert {result.content for result in results} == {"Error: slow took longer than 1.5 s"}
     await until(lambda: len(written(path)) == len(tools))
     await until(lambda: not any(map(is_alive, written(path))))
+    await until(lambda: all(child.returncode is not None for child in seen))
 
 
 @on_linux
