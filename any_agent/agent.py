@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, ClassVar, cast
 from weakref import WeakSet
 
-from . import config
+from . import config, given
+from .asking import AsksBlocking
 from .config import Route
-from .context import cut_error, fitted_chain, keep_learned
+from .context import fitted_chain, keep_learned
 from .durability.keeper import Keeper, close_all, resumed
 from .errors import SessionBusyError
 from .hooks import Hooks
@@ -18,14 +19,13 @@ from .log import JsonLogObserver, LogObserver
 from .loop import Run
 from .models.fallback import FallbackModel, RetryPolicy
 from .models.openai_wire import DirectModel
-from .models.wire import SAMPLING_PARAMS, collected
-from .options import ROUTE_FIELDS, AgentOptions, given_fields
+from .options import ROUTE_FIELDS, AgentOptions
 from .output import AsksForData
 from .protocols import Model
 from .session import AgentSession, Prompt
-from .sync import has_loop, run_sync
+from .sync import has_loop
 from .tools import Tool, ToolRegistry, class_tools
-from .types import AgentResponse, ContextTruncated, Event, ResultMessage, TextDelta, text_of
+from .types import AgentResponse, Event, text_of
 from .wiring import told_abilities, voted, wired, with_team
 
 _MODEL_FIELDS = ROUTE_FIELDS | {
@@ -35,7 +35,7 @@ _MODEL_FIELDS = ROUTE_FIELDS | {
 }  # fmt: skip
 
 
-class Agent(AsksForData):
+class Agent(AsksForData, AsksBlocking):
     """An agent on any model: `Agent("ollama/qwen3")`, `Agent("my-model", base_url="…/v1")`, `Agent("auto")`.
 
     A domain agent is a subclass. Points to override, all without I/O in `__init__`:
@@ -47,6 +47,7 @@ class Agent(AsksForData):
 
     Args:
         model: name, `provider/name`, or an object with `stream(request)` (a Model). None: environment, config file.
+            Options may stand here, too: `Agent(AgentOptions(…))`.
         provider: lm_studio, ollama, llamacpp, vllm, or any provider LiteLLM knows.
         options: AgentOptions, or a mapping of its fields; the arguments here win over it.
         api_base: address of an OpenAI-compatible server; `base_url` is the same.
@@ -61,7 +62,7 @@ class Agent(AsksForData):
 
     def __init__(
         self,
-        model: str | Model | None = None,
+        model: str | Model | AgentOptions | Mapping[str, Any] | None = None,
         provider: str | None = None,
         options: AgentOptions | Mapping[str, Any] | None = None,
         api_key: str | None = None,
@@ -70,9 +71,9 @@ class Agent(AsksForData):
         organization: str | None = None,
         **fields: Any,
     ) -> None:
-        given = options if isinstance(options, AgentOptions) else AgentOptions(**(options or {}))
+        named_model, settings = given.agent_parts(model, options)
         named = {
-            "model": model if isinstance(model, str) else None,
+            "model": named_model if isinstance(named_model, str) else None,
             "provider": provider,
             "api_key": api_key,
             "base_url": fields.pop("base_url", None) or api_base,
@@ -80,8 +81,8 @@ class Agent(AsksForData):
             "organization": organization,
         }
         changes = {**fields, **{name: value for name, value in named.items() if value is not None}}
-        self.options: AgentOptions = given.replace(**changes) if changes else given
-        self._own_model: Model | None = None if model is None or isinstance(model, str) else model
+        self.options: AgentOptions = given.changed(settings, changes)
+        self._own_model: Model | None = None if isinstance(named_model, str) else named_model
         self._registry: ToolRegistry | None = None
         self._base: Run | None = None
         self._made: WeakSet[Any] = WeakSet()  # every model this agent has made
@@ -96,7 +97,7 @@ class Agent(AsksForData):
     # -------------------------------------------------------------- points to override
 
     def build_system_prompt(self) -> str:
-        """The instructions before every conversation; '': none. Asked once, at the first call."""
+        """The instructions before every conversation; '': none. Asked once, at the first call. May be async."""
         return self.options.system_prompt
 
     def build_tools(self) -> Iterable[Tool | Any]:
@@ -104,7 +105,7 @@ class Agent(AsksForData):
         return self.options.tools
 
     async def check_response(self, response: AgentResponse) -> str | None:
-        """None accepts the answer; a text is sent to the model as what to do better (`max_corrections` times)."""
+        """None (or True) accepts it; a text tells the model what to do better (`max_corrections` times)."""
         return None
 
     def make_model(self, route: Route, options: AgentOptions) -> Model:
@@ -136,16 +137,18 @@ class Agent(AsksForData):
 
     # -------------------------------------------------------------- asking
 
-    async def query(
+    _whole: ClassVar = {"stream": False}
+
+    def query(
         self,
-        prompt: Prompt | AsyncIterable[Any],
+        prompt: Prompt,
         options: AgentOptions | Mapping[str, Any] | None = None,
         *,
         session_id: str | None = None,
         stream: bool | None = None,
         **overrides: Any,
     ) -> Any:
-        """Ask and get an AgentResponse (a `str`); with `stream=True` an async iterator of text chunks.
+        """Ask; `await` it for the AgentResponse (a `str`). With `stream=True` it is an async iterator of text chunks.
 
         Args:
             prompt: text, a list of messages, or an async iterable of either.
@@ -155,15 +158,16 @@ class Agent(AsksForData):
         Raises:
             AnyAgentError: the run failed; ConfigurationError before anything is sent.
         """
-        session = self._session(session_id)
-        words = {**given_fields(options), **overrides}
-        if not isinstance(prompt, (str, Sequence)):
-            prompt = await collected(prompt)
         if stream or (stream is None and self.options.stream_by_default):
-            return self._text_chunks(session, prompt, words)
-        return await session.query(prompt, **words)
+            return self._session(session_id).stream_query(prompt, **{**given.words_of(options), **overrides})
+        answer: Any = self._answer(prompt, options, session_id, overrides)
+        answer.__qualname__ = "Agent.query"  # so Python calls it when nobody awaits it
+        return answer
 
-    async def stream_query(self, prompt: Prompt | AsyncIterable[Any], **overrides: Any) -> AsyncIterator[str]:
+    async def _answer(self, prompt: Any, options: Any, session_id: str | None, overrides: dict[str, Any]) -> Any:
+        return await self._session(session_id).query(prompt, **{**given.words_of(options), **overrides})
+
+    async def stream_query(self, prompt: Prompt, **overrides: Any) -> AsyncIterator[str]:
         """Text chunks of the answer while they arrive; raises what `query` raises."""
         chunks = await self.query(prompt, stream=True, **overrides)
         async with aclosing(chunks):
@@ -174,27 +178,22 @@ class Agent(AsksForData):
         """Every event of the run while it happens; a ResultMessage last, which also tells of errors."""
         return self._session(session_id).stream(prompt, **overrides)
 
-    def query_sync(self, prompt: Prompt, **overrides: Any) -> AgentResponse:
-        """`query` for scripts without an event loop.
-
-        Raises:
-            InvalidInputError: an event loop is running here; use `await agent.query(…)`.
-        """
-        return cast(AgentResponse, run_sync(self.query(prompt, **{"stream": False, **overrides}), name="query"))
-
-    def create_session(self, session_id: str | None = None, **_: Any) -> AgentSession:
+    def create_session(self, session_id: str | None = None, **options: Any) -> AgentSession:
         """A conversation that remembers, also after a restart (`resume`). Works with and without `await`.
 
         With the id of a session that the store knows, the first prompt goes on with it.
 
+        Args:
+            options: options for all prompts of this session.
+
         Raises:
             SessionBusyError: an open session of this agent has this id.
         """
-        if session_id in self._sessions:
-            text = f"session {session_id} is open already: use it, or close() it first"
-            raise SessionBusyError(text, session_id=session_id)
         session = AgentSession(self, session_id)
-        session.is_conversation = True
+        if session.session_id in self._sessions:
+            text = f"session {given.shown(session.session_id)} is open already: use it, or close() it first"
+            raise SessionBusyError(text, session_id=session_id)
+        session.own_options, session.is_conversation = given.own_options(self.options, options), True
         self._sessions[session.session_id] = session
         return session
 
@@ -209,13 +208,14 @@ class Agent(AsksForData):
         Raises:
             SessionNotFoundError: the store does not know it.
         """
-        known = self._sessions.get(session_id)
+        known = self._sessions.get(given.session_id_of(session_id))
         session: AgentSession = await resumed(known, lambda: self.create_session(session_id), self)
         return session
 
     async def store_of(self, session: AgentSession) -> Any:
         """The opened store that keeps this session; None: it is not kept."""
-        return await self._keeper.for_run(self.options, is_conversation=session.is_conversation)
+        options = given.changed(self.options, session.own_options)
+        return await self._keeper.for_run(options, is_conversation=session.is_conversation)
 
     async def list_sessions(self, **filters: Any) -> list[dict[str, Any]]:
         """Kept sessions, newest first; filters: limit, offset, tag, search (see MemoryStore.list_sessions)."""
@@ -238,7 +238,7 @@ class Agent(AsksForData):
     @property
     def tools(self) -> ToolRegistry:
         if self._registry is None:
-            self._registry = ToolRegistry(self.build_tools(), find=class_tools(self))
+            self._registry = ToolRegistry(given.tools_of(self), find=class_tools(self))
         return self._registry
 
     def forget(self, session: AgentSession) -> None:
@@ -296,21 +296,20 @@ class Agent(AsksForData):
             self.options = await self.options.settled()
             chain = self._chain(self.options, self._own_model or self._keeper.taped(self.options))
             tools = self._keeper.recalling(self.tools, self.options)
-            base = self._base = wired(self.options, chain, tools, self.build_system_prompt())
+            base = self._base = wired(self.options, chain, tools, await given.instructions_of(self))
             if base.tools or self.options.team:
                 await told_abilities(chain)
         run, options = (base, self.options) if not overrides else self._changed(base, overrides)
+        if options.probe_model:
+            await told_abilities(run.model, may_probe=True)
         model = self._for_session(run.model, options, session)
         store = await self._keeper.for_run(options, is_conversation=session.is_conversation)
         run = replace(run, session_id=session.session_id, model=model, store=store)
-        return with_team(run, self, session, options, overrides)
+        return given.check_choice(with_team(run, self, session, options, overrides), options, overrides)
 
     def _changed(self, base: Run, overrides: Mapping[str, Any]) -> tuple[Run, AgentOptions]:
         """The run with options of one prompt; sampling parameters that are no options go to the model as given."""
-        extra = {k: v for k, v in overrides.items() if k in SAMPLING_PARAMS and k not in AgentOptions.model_fields}
-        own = overrides["model"] if hasattr(overrides.get("model"), "stream") else None
-        changes = {k: v for k, v in overrides.items() if k not in extra and (own is None or k != "model")}
-        options = self.options.replace(**changes)
+        options, (_, extra, own) = given.changed(self.options, overrides), given.apart(overrides)
         model = base.model
         if overrides.keys() & _MODEL_FIELDS:
             moved = {name: value for name, value in overrides.items() if name in ROUTE_FIELDS}
@@ -369,21 +368,4 @@ class Agent(AsksForData):
     def _session(self, session_id: str | None) -> AgentSession:
         if session_id is None:
             return AgentSession(self)
-        return self._sessions.get(session_id) or self.create_session(session_id)
-
-    async def _text_chunks(self, session: AgentSession, prompt: Prompt, words: dict[str, Any]) -> AsyncIterator[str]:
-        held, least = "", words.get("stream_chunk_size", self.options.stream_chunk_size)
-        async with aclosing(session.stream(prompt, **words)) as events:  # type: ignore[type-var]
-            async for event in events:
-                if isinstance(event, TextDelta):
-                    held += event.text
-                    if len(held) >= least:
-                        yield held
-                        held = ""
-                elif isinstance(event, ContextTruncated):
-                    raise cut_error(event)  # what was said cannot be taken back
-                elif isinstance(event, ResultMessage):
-                    if held:
-                        yield held
-                    if event.error is not None:
-                        raise event.error
+        return self._sessions.get(given.session_id_of(session_id)) or self.create_session(session_id)

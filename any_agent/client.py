@@ -8,9 +8,10 @@ from typing import Any
 
 from .agent import Agent
 from .context import cut_error
-from .errors import InvalidInputError, LimitError, MaxTurnsError
-from .models.wire import collected
+from .errors import ConfigurationError, InvalidInputError, LimitError, MaxTurnsError
+from .given import agent_parts, apart, changed, messages_of, words_of
 from .options import AgentOptions
+from .protocols import Model
 from .session import AgentSession
 from .types import (
     AssistantMessage,
@@ -26,27 +27,38 @@ from .types import (
     ToolUseError,
 )
 
+Given = AgentOptions | Mapping[str, Any] | str | Model | None
 
-def _agent(options: AgentOptions | Mapping[str, Any] | None) -> Agent:
-    given = options if isinstance(options, AgentOptions) else AgentOptions(**(options or {}))
+
+def _agent(given: Given, fields: Mapping[str, Any]) -> Agent:
+    model, options = agent_parts(given, None)
+    if model is not None and fields.get("model") is not None:
+        text = f"the model is given twice: {model!r} and {fields['model']!r}"
+        raise ConfigurationError(text, field="model", value=fields["model"], allowed="one of them")
     # Users of this skin run tools themselves unless they ask otherwise.
-    return Agent(options=given.replace(auto_execute_tools=given.given("auto_execute_tools", False)))
+    options = options.replace(auto_execute_tools=options.given("auto_execute_tools", False))
+    return Agent(**{**fields, "model": fields.get("model") if model is None else model}, options=options)
 
 
 async def query(
-    prompt: str | Sequence[Any] | AsyncIterable[Any], options: AgentOptions | Mapping[str, Any] | None = None
+    prompt: str | Sequence[Any] | AsyncIterable[Any],
+    options: AgentOptions | Mapping[str, Any] | None = None,
+    **overrides: Any,
 ) -> AsyncIterator[AssistantMessage | ToolMessage | ResultMessage]:
     """One prompt, streamed: AssistantMessages with the blocks that just arrived, a ResultMessage last.
 
+    Options may be named, too: `query("…", model="ollama/qwen3")`; they win over `options`.
     Calls that hooks or permissions refuse come as a ToolMessage with the reasons, not as calls.
 
     Raises:
         AnyAgentError: after the ResultMessage that tells of it; a reached limit is told by the ResultMessage alone.
     """
-    agent = _agent(options)  # its connections are shared with other calls and close with the event loop
+    named, sampling, model = apart(overrides)
+    # Its connections are shared with other calls and close with the event loop.
+    agent = _agent(words_of(options), named if model is None else {**named, "model": model})
     name = agent.model
-    session, messages = AgentSession(agent), await _listed(prompt)
-    async with aclosing(session.stream(messages)) as events:  # type: ignore[type-var]
+    session = AgentSession(agent)
+    async with aclosing(session.stream(prompt, **sampling)) as events:  # type: ignore[type-var]
         async for event in events:
             if isinstance(event, TextDelta):
                 yield AssistantMessage((TextBlock(event.text),), model=name, is_partial=True)
@@ -68,31 +80,44 @@ async def query(
                     raise error
 
 
-async def _listed(prompt: Any) -> Any:
-    return prompt if isinstance(prompt, (str, Sequence)) else await collected(prompt)
-
-
 class Client:
     """A conversation: `await client.query(…)`, then `async for block in client.receive_messages()`.
 
     Attributes: session (the AgentSession), result (ResultMessage of the last run).
+
+    Args:
+        options: AgentOptions, a mapping of its fields, or only a model: `Client("ollama/qwen3")`.
+        agent: an agent that is there already, instead.
+        fields: any field of AgentOptions; these win over `options`.
     """
 
-    def __init__(self, options: AgentOptions | Mapping[str, Any] | None = None, *, agent: Agent | None = None) -> None:
-        self.agent = agent or _agent(options)
+    def __init__(self, options: Given = None, *, agent: Agent | None = None, **fields: Any) -> None:
+        if agent is not None and (options is not None or fields or not isinstance(agent, Agent)):
+            text = f"Client(agent=…) takes an Agent alone, not {agent!r:.80} with {options!r:.80} and {fields}"
+            raise ConfigurationError(text, field="agent", value=agent, allowed="an Agent, or options, not both")
+        self.agent = _agent(options, fields) if agent is None else agent
         self.options = self.agent.options
         self.session = self.agent.create_session()
         self.result: ResultMessage | None = None
         self._prompts: list[Any] = []
+        self._words: dict[str, Any] = {}  # options of the prompt that is being answered
+        self._next_words: dict[str, Any] = {}  # and of those that wait
         self._unreported: list[_ToolAnswer] = []
+        self._asked = self.options
         self._turns = self._rounds = 0  # of the prompt that is being answered
 
-    async def query(self, prompt: str | Sequence[Any] | AsyncIterable[Any] = "") -> None:
-        """Say something; `receive_messages()` gets the answer. `""` goes on after tool results."""
-        said = await _listed(prompt)
+    async def query(self, prompt: str | Sequence[Any] | AsyncIterable[Any] = "", **overrides: Any) -> None:
+        """Say something; `receive_messages()` gets the answer. `""` goes on after tool results.
+
+        Args:
+            overrides: options for this prompt only.
+        """
+        changed(self.agent.options, overrides)
+        said = await messages_of(prompt, may_be_empty=True)
         if said:
             await self.session.send(said)
             self._prompts.append(said)
+        self._next_words |= overrides
 
     async def receive_messages(self) -> AsyncIterator[TextBlock | ToolUseBlock | ToolUseError]:
         """Blocks while they arrive: pieces of text, whole tool calls.
@@ -109,11 +134,15 @@ class Client:
         while self._prompts or self.session.can_continue:
             if self._prompts:
                 self._turns = self._rounds = 0
+                self._words.clear()
             self._prompts.clear()
+            self._words, self._next_words = {**self._words, **self._next_words}, {}
+            self._asked = changed(self.options, self._words)
             await self._report()
             left = self._left(self._turns, self._rounds)
             self._rounds += 1
-            overrides = {} if left is None or left == self.options.max_turns else {"max_turns": left}
+            limit = {} if left is None or left == self._asked.max_turns else {"max_turns": left}
+            overrides = {**self._words, **limit}
             async with aclosing(self.session.stream("", **overrides)) as events:  # type: ignore[type-var]
                 async for event in events:
                     if isinstance(event, TextDelta):
@@ -138,7 +167,7 @@ class Client:
 
     def _left(self, turns: int, rounds: int) -> int | None:
         """Model calls that are left for this prompt; None: no limit."""
-        most, most_rounds = self.options.max_turns, self.options.max_tool_iterations
+        most, most_rounds = self._asked.max_turns, self._asked.max_tool_iterations
         if most is not None and turns >= most:
             raise MaxTurnsError(f"max_turns={most} reached before the model finished", limit="max_turns", value=most)
         if rounds > most_rounds:
@@ -147,7 +176,7 @@ class Client:
         return None if most is None else most - turns
 
     async def _shown(self, call: ToolUseBlock | ToolUseError) -> ToolUseBlock | ToolUseError | None:
-        if self.options.auto_execute_tools:
+        if self._asked.auto_execute_tools:
             return call
         if isinstance(call, ToolUseBlock):
             return await self.session.offer(call)

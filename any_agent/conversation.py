@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
 from time import time
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 from uuid import uuid4
 
+from .asking import AsksBlocking, TextChunks, text_chunks
 from .caller_tools import CallerTools
 from .context import ContextUsage, FittedModel, context_usage
 from .durability.journal import Journal
 from .errors import SessionBusyError, SessionClosedError
+from .given import history_of, label, session_id_of, shown, together
 from .history import History
 from .hooks import (
     HOOK_NOTIFICATION,
@@ -31,7 +33,7 @@ from .kept_session import KeptSession
 from .live import Live
 from .loop import Run
 from .memory import UsageRow
-from .models.wire import from_wire, to_wire
+from .models.wire import to_wire
 from .output import StreamsOutput
 from .permissions import Decision, Permissions
 from .tools.read_result import read_result_tool
@@ -69,20 +71,28 @@ class SessionHost(Protocol):
     @property
     def schema_refusals(self) -> set[str]: ...
 
-    def create_session(self, session_id: str | None = None) -> Any: ...
+    @property
+    def options(self) -> Any: ...
+
+    def create_session(self, session_id: str | None = None, **options: Any) -> Any: ...
 
     async def store_of(self, session: Any) -> Any: ...
 
 
-class Conversation(KeptSession, CallerTools, StreamsOutput):
+class Conversation(KeptSession, CallerTools, StreamsOutput, AsksBlocking):
     """The messages of a session and everything about them that needs no model; `AgentSession` adds the talking."""
 
+    title: str = label()
+    summary: str = label()
+    tags: list[str] = label(is_list=True)
+
     def __init__(self, host: SessionHost, session_id: str | None = None, history: Sequence[Message] = ()) -> None:
-        self.session_id = session_id or uuid4().hex
+        self.session_id = uuid4().hex if session_id is None else session_id_of(session_id)
+        self.own_options: Mapping[str, Any] = {}  # for all prompts of this session
         self.turn_count = 0
         self.created_at = time()
         self.title = self.summary = ""
-        self.tags: list[str] = []
+        self.tags = []
         self.result: ResultMessage | None = None
         self.fitted: dict[Any, FittedModel] = {}  # by model: what it has learned and dropped in this conversation
         self._host = host
@@ -115,6 +125,17 @@ class Conversation(KeptSession, CallerTools, StreamsOutput):
         if was_started and self._hooks.get(HOOK_SESSION_END):
             await decide(self._hooks, HOOK_SESSION_END, SessionEndEvent("close", self.session_id), self._place(None))
 
+    @property
+    def _standing_hooks(self) -> Hooks:
+        """Those of the next prompt, as far as they are known."""
+        hooks: Hooks = self.own_options.get("hooks", self._host.hooks)
+        return hooks
+
+    def _watching(self, overrides: Mapping[str, Any]) -> list[Any]:
+        """The agent's observers, and those that were given to this session or with this prompt."""
+        more = overrides.get("observers", self.own_options.get("observers"))
+        return [*self._host.observers, *(more if isinstance(more, (list, tuple)) else ())]
+
     def _place(self, run: Run | None) -> HookContext:
         return run.dispatch.where(self.session_id) if run else HookContext(self.session_id)
 
@@ -123,6 +144,19 @@ class Conversation(KeptSession, CallerTools, StreamsOutput):
         if gate is None:
             return None
         return lambda result, messages, is_continued: gate(result, to_wire(messages), is_continued)
+
+    # -------------------------------------------------------------- as text, as data
+
+    def stream_query(self, prompt: Any = "", **overrides: Any) -> TextChunks:
+        """Text chunks of the answer while they arrive; raises what `query` raises."""
+        name, owner = "stream_chunk_size", cast("Any", self)
+        least = overrides.get(name, self.own_options.get(name, self._host.options.stream_chunk_size))
+        return TextChunks(text_chunks(owner.stream(prompt, **overrides), least))
+
+    def stream_output(self, prompt: Any, output_type: Any = None, **overrides: Any) -> AsyncIterator[Any]:
+        """The answer as it grows; see `Agent.stream_output`."""
+        words = overrides if output_type is None else {**overrides, "output_type": output_type}
+        return super().stream_output(prompt, **together(self.own_options, words))
 
     # -------------------------------------------------------------- history
 
@@ -144,7 +178,7 @@ class Conversation(KeptSession, CallerTools, StreamsOutput):
             InvalidInputError: an item is no message.
         """
         self._check_idle()
-        new = History(from_wire(messages))
+        new = History(history_of(messages))
         self._used_ids |= self._history.call_ids
         self._history, self.fitted, self._unkept = new, {}, 0
         self._is_replaced = self._journal is None
@@ -203,7 +237,7 @@ class Conversation(KeptSession, CallerTools, StreamsOutput):
     def _check_open(self) -> None:
         if self._is_closed:
             raise SessionClosedError(
-                f"session {self.session_id} is closed; create_session() a new one", session_id=self.session_id
+                f"session {shown(self.session_id)} is closed; create_session() a new one", session_id=self.session_id
             )
 
     def _check_idle(self) -> None:
@@ -211,7 +245,7 @@ class Conversation(KeptSession, CallerTools, StreamsOutput):
             self._seal(self._live)
         if self._live is not None:
             raise SessionBusyError(
-                f"session {self.session_id} is answering another prompt: await it or interrupt() it",
+                f"session {shown(self.session_id)} is answering another prompt: await it or interrupt() it",
                 session_id=self.session_id,
             )
 
@@ -233,7 +267,9 @@ async def _with_output(run: Run, host: Any) -> Run:
     output = output_of(wanted.shape)
     has_tools = bool(run.tools) and run.tool_choice != "none"
     may_call = run.executes_tools and run.tool_choice != "none"
-    way, place = await way_at(run.model, wanted.mode, host.schema_refusals, runs_tools=may_call)
+    way, place = await way_at(
+        run.model, wanted.mode, host.schema_refusals, runs_tools=may_call, may_probe=wanted.may_probe
+    )
     refused = partial(host.schema_refusals.add, place)
     asked = Asked(output, way, host.parse_output, wanted.validator, wanted.retries, refused)
     dispatch, tools, name = run.dispatch, run.tools, None

@@ -41,9 +41,13 @@ from typing import Any, ClassVar
 
 
 class AnyAgentError(Exception):
-    """Root of the tree. Named values are attributes, given by keyword."""
+    """Root of the tree. Named values are attributes, given by keyword.
+
+    `next_step` is what to do about this kind; a message that knows better says it in a line `  fix: …` of its own.
+    """
 
     FIELDS: ClassVar[tuple[str, ...]] = ()
+    next_step: ClassVar[str] = ""
 
     def __init__(self, message: str = "", **values: Any) -> None:
         super().__init__(message)
@@ -131,6 +135,7 @@ class ProviderError(AnyAgentError):
 class ServerUnreachableError(ProviderError):
     """Nobody answers at base_url."""
 
+    next_step = "check base_url, and that the server runs."
     is_retryable_by_kind = True
     retry_limit = 1
 
@@ -138,34 +143,41 @@ class ServerUnreachableError(ProviderError):
 class ProviderTimeoutError(ProviderError):
     """The server stayed silent for longer than `first_token_timeout_s` or `gap_timeout_s` seconds."""
 
+    next_step = "give it more time (first_token_timeout_s, gap_timeout_s), or use a smaller model."
     is_retryable_by_kind = True
 
 
 class ServerError(ProviderError):
     """The server failed (5xx)."""
 
+    next_step = "look into the server's log; fallback_models can answer meanwhile."
     is_retryable_by_kind = True
 
 
 class ModelLoadingError(ServerError):
     """The server is loading the model. A 503 that says so is waited for; this is raised when it takes too long."""
 
+    next_step = "wait until it is loaded, or raise first_token_timeout_s."
+
 
 class RateLimitError(ProviderError):
     """Too many requests; `retry_after_s` when the server told it."""
 
+    next_step = "wait, ask fewer things at a time, or add fallback_models."
     is_retryable_by_kind = True
 
 
 class StreamInterruptedError(ProviderError):
     """The stream ended without its end; `delivered_chars` of text had reached the caller."""
 
+    next_step = "ask again; if it comes back, look for a proxy that cuts, or a server that crashes."
     is_retryable_by_kind = True
 
 
 class InvalidResponseError(ProviderError):
     """The server's bytes are no answer: HTML, broken JSON, no choices."""
 
+    next_step = "check base_url (most servers want it to end in /v1); if it is right, update the server."
     is_retryable_by_kind = True
     retry_limit = 1
 
@@ -173,6 +185,7 @@ class InvalidResponseError(ProviderError):
 class EmptyResponseError(ProviderError):
     """The stream ended properly but held no text, no reasoning and no tool call."""
 
+    next_step = "ask again, or use another model; one that reasons first needs a larger max_tokens."
     is_retryable_by_kind = True
     retry_limit = 1
 
@@ -180,22 +193,31 @@ class EmptyResponseError(ProviderError):
 class AuthenticationError(ProviderError):
     """The key is missing or wrong."""
 
+    next_step = "pass api_key=… (command line: --api-key)."
+
 
 class PermissionDeniedError(ProviderError):
     """The key may not do this (403)."""
+
+    next_step = "use a key that may use this model, or another model."
 
 
 class QuotaExceededError(ProviderError):
     """The account has no credit left (402, insufficient_quota): waiting does not help."""
 
+    next_step = "pay, or use another provider; waiting does not help."
+
 
 class ModelNotFoundError(ProviderError):
     """The server does not know the model."""
+
+    next_step = "load the model on the server, or name one that it lists (any-agent doctor)."
 
 
 class ContextOverflowError(ProviderError):
     """The prompt does not fit the window: `current_tokens` of `max_tokens` (None: the server told none)."""
 
+    next_step = "shorten the prompt, clear() the session, or serve the model with a larger window."
     FIELDS: ClassVar[tuple[str, ...]] = (*ProviderError.FIELDS, "current_tokens", "max_tokens")
 
     def __init__(
@@ -209,17 +231,28 @@ class ContextOverflowError(ProviderError):
 class ContentPolicyError(ProviderError):
     """The provider refused the content."""
 
+    next_step = "change the prompt, or use another model."
+
 
 class ToolsUnsupportedError(ProviderError):
     """The model or server cannot take `tools`."""
+
+    next_step = (
+        "start the server with tools (llama-server --jinja, vLLM --enable-auto-tool-choice), or pass "
+        "tool_mode='prompt' or enable_tools=False."
+    )
 
 
 class RequestRejectedError(ProviderError):
     """The server refuses this request and always will."""
 
+    next_step = "change or leave out what it names: an option, a message or a tool."
+
 
 class AllModelsFailedError(ProviderError):
     """The model and every fallback failed; `attempts` lists each try."""
+
+    next_step = "mend one of them; `attempts` tells why each failed."
 
 
 class ToolError(AnyAgentError):
@@ -258,6 +291,7 @@ class ToolUnavailableError(ToolExecutionError):
 class OutputError(AnyAgentError):
     """No valid structured output. `text` is what the model said, `reasons` why it does not fit."""
 
+    next_step = "ask more clearly, or use a better model; `text` is what it said, `reasons` why it does not fit."
     FIELDS: ClassVar[tuple[str, ...]] = ("text", "reasons")
 
 
@@ -305,10 +339,13 @@ class LimitError(AnyAgentError):
 class MaxTurnsError(LimitError):
     """`max_turns` or `max_tool_iterations` was reached before the model finished."""
 
+    next_step = "raise the limit, or look why the model does not finish."
+
 
 class LoopDetectedError(LimitError):
     """The model repeats the same call, though it was told: `tool_name`, `arguments`, `count` (calls since the user)."""
 
+    next_step = "make the prompt or the tool's result clearer; a tool that polls takes may_repeat=True."
     FIELDS: ClassVar[tuple[str, ...]] = (*LimitError.FIELDS, "tool_name", "arguments", "count")
 
 

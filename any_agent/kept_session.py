@@ -9,13 +9,21 @@ from typing import Any, cast
 from .budget import exceeded, together, with_paid, with_rows
 from .durability.journal import Journal, prompt_text
 from .durability.ledger_rows import Entry
-from .errors import InvalidInputError, LimitError, MemoryStoreError, SessionError, SessionFencedError
+from .errors import (
+    ConfigurationError,
+    InvalidInputError,
+    LimitError,
+    MemoryStoreError,
+    SessionError,
+    SessionFencedError,
+)
+from .given import count_of, shown
 from .history import History
 from .live import Live
 from .loop import Run
 from .memory import UsageRow
 from .sync import has_loop
-from .types import AssistantMessage, Message, ToolMessage
+from .types import AssistantMessage, Message, ToolMessage, ToolResultBlock, ToolUseBlock
 
 _log = logging.getLogger("any_agent")
 
@@ -24,6 +32,7 @@ class KeptSession:
     """The part of a conversation that knows of stores."""
 
     session_id: str
+    own_options: Mapping[str, Any]
     title: str
     summary: str
     tags: list[str]
@@ -39,22 +48,58 @@ class KeptSession:
     _spent: UsageRow
     _is_replaced: bool
     _unkept: int
+    _is_watched = True  # somebody sees the run's events, not its response alone
 
     def _check_idle(self) -> None: ...
 
     # -------------------------------------------------------------- one run
 
-    async def _take_up(self, run: Run, live: Live) -> None:
-        """Take the session in its store for one run, with what others may have written meanwhile."""
+    async def _take_up(self, run: Run, live: Live, *, goes_on: bool = False) -> None:
+        """Take the session in its store for one run, with what others may have written meanwhile.
+
+        Args:
+            goes_on: nothing new was said, so open calls are run.
+
+        Raises:
+            ConfigurationError: the tool of such a call is not here.
+        """
         if run.store is None:
             return
         journal = self._journal_in(run.store)
         journal.keeps_interactions = run.logs_interactions
         await self._begin_in(journal)
         live.hold = journal.hold
+        if goes_on and run.executes_tools:
+            await self._check_tools(run, journal)
         for result in (await journal.settle(run.dispatch.registry, self._history)).values():
             if result.tool_use_id in self._history.open_calls():
                 self._history.put_result(result)
+
+    async def _check_tools(self, run: Run, journal: Journal) -> None:
+        """A call that somebody was asked about, or that was begun, is not answered by "there is no such tool".
+
+        One that was denied needs no tool: the model hears why.
+        """
+        answered = {*self._history.known_results, *journal.results}
+        for call in self._history.open_calls().values():
+            if not isinstance(call, ToolUseBlock) or call.id in answered or call.name in run.dispatch.registry:
+                continue
+            store = journal.store
+            rows = [row["call_id"] for row in await store.load(self.session_id, kinds=("tool",))]
+            below = [one.get("tool_use_id") for one in await store.list_sessions(-1, parent_session_id=self.session_id)]
+            approval = await store.approval(f"{self.session_id}:{call.id}")
+            if approval is not None and approval["state"] == "denied":
+                why = (approval.get("answer") or {}).get("reason") or "it was refused"
+                self._history.put_result(ToolResultBlock(call.id, f"Not run: {why}", True))
+                continue
+            if approval is not None or call.id in (*rows, *below):
+                what = f"has the approval {approval['state']!r}" if approval else "was begun"
+                text = (
+                    f"session {shown(self.session_id)} goes on with a call of the tool {call.name!r} that {what}, and "
+                    f"this agent has no such tool: give it the tool, answer with add_tool_result({call.id!r}, …), or "
+                    "say something new to go on without it"
+                )
+                raise ConfigurationError(text, field="tools", value=call.name, allowed="the tools of the open calls")
 
     def _journal_in(self, store: Any) -> Journal:
         if self._journal is None:
@@ -86,6 +131,7 @@ class KeptSession:
     async def _commit_prompt(self, run: Run) -> None:
         journal, said = self._journal, self._history.messages
         if journal is not None and run.store is not None:
+            journal.tells_answers = self._is_watched or run.may_stop is not None or run.output is not None
             await journal.said(prompt_text(said), said, run.model.name, self._labels(journal))
             self.title = self.title or journal.meta.get("title") or ""
 
@@ -118,7 +164,7 @@ class KeptSession:
                 await journal.leave(self._history.messages, hold, calls, turns, self._labels(journal))
         except (MemoryStoreError, SessionError) as error:  # the run's result has told of it, or tells of worse
             if journal.hold is hold and not (isinstance(error, SessionFencedError) and hold.is_given_up):
-                _log.warning("session %s: the end of the run is not kept: %s", self.session_id, error)
+                _log.warning("session %s: the end of the run is not kept: %s", shown(self.session_id), error)
         finally:
             await journal.end(hold, is_slow=live.is_stuck)
 
@@ -194,7 +240,7 @@ class KeptSession:
         messages = self._history.messages
         keep = len(messages) if up_to is None else up_to
         self._check_cut(keep)
-        child = self._host.create_session(session_id)
+        child = self._host.create_session(session_id, **self.own_options)
         try:
             child.title, child.summary, child.tags = self.title, self.summary, list(self.tags)
             child._history = History(messages[:keep])
@@ -208,7 +254,7 @@ class KeptSession:
 
     def _check_cut(self, keep: int) -> None:
         messages = self._history.messages
-        if not 0 <= keep <= len(messages):
+        if not 0 <= count_of(keep, "keep") <= len(messages):
             raise InvalidInputError(f"there are {len(messages)} messages, not {keep}", field="keep", value=keep)
         if keep < len(messages) and isinstance(messages[keep], ToolMessage):
             text = f"message {keep} holds the results of tool calls before it; use {keep - 1} or {keep + 1}"

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Sequence
+from time import perf_counter
 from typing import Any
 
 from .durability.hold import PATIENCE_S, Hold
@@ -29,12 +30,13 @@ class Live:
     """What is known of the prompt that is being answered."""
 
     __slots__ = (
-        "closing", "events", "finished", "hold", "inbox", "is_interrupted", "is_left", "is_over", "is_stuck", "left",
-        "loop", "observers", "partial", "rows", "run", "submitted", "waiting",
+        "_failing", "began_s", "closing", "events", "finished", "hold", "inbox", "is_interrupted", "is_left", "is_over",
+        "is_stuck", "left", "loop", "observers", "partial", "rows", "run", "submitted", "waiting",
     )  # fmt: skip
 
     def __init__(self, observers: Sequence[Any], session: Any = None) -> None:
         self.observers = [getattr(watch, "on_event", watch) for watch in [for_run(one, session) for one in observers]]
+        self.began_s = perf_counter()
         self.is_interrupted = False
         self.is_over = False  # nothing more comes, whatever the run would do
         self.is_stuck = False  # the store is locked: it is not waited for once more
@@ -49,8 +51,15 @@ class Live:
         self.events: AsyncIterator[Event] | None = None
         self.closing: asyncio.Future[None] | None = None
         self.waiting: asyncio.Task[Any] | None = None  # the task that waits for the next event
+        self._failing: list[Any] = []  # observers that have failed, and were told of
         self.partial: list[str] = []
         self.finished: list[ToolResultBlock] = []  # results of the turn whose tools are running
+
+    def failed(self, observer: Any) -> None:
+        """Log what an observer raised: in full, but once for each observer."""
+        if not any(observer is one for one in self._failing):
+            self._failing.append(observer)
+            _log.exception("observer %r failed; what else it raises in this run is not logged", observer)
 
     async def close_events(self) -> None:
         """Close the run's stream once, whoever asks: the consumer, interrupt(), or both at the same time."""

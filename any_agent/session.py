@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Generator, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Generator, Mapping, Sequence
 from dataclasses import replace
+from time import perf_counter
 from typing import Any
 
 from .conversation import Conversation, SessionHost
@@ -18,10 +19,11 @@ from .errors import (
     OutputError,
     SessionError,
 )
+from .given import judged, messages_of, shown, together
 from .hooks import HOOK_USER_PROMPT_SUBMIT, Hooks, UserPromptSubmitEvent, decide
 from .live import Live
 from .loop import run_turns
-from .models.wire import from_wire, to_wire
+from .models.wire import to_wire
 from .sync import closing, has_loop, uncancel
 from .types import (
     AgentResponse,
@@ -33,6 +35,7 @@ from .types import (
     ResultMessage,
     TextBlock,
     TextDelta,
+    Timings,
     ToolCompleted,
     ToolMessage,
     UserMessage,
@@ -42,7 +45,7 @@ from .types import (
 __all__ = ["AgentSession", "Prompt", "SessionHost"]
 
 _log = logging.getLogger("any_agent")
-Prompt = str | Sequence[Message | Mapping[str, Any]]
+Prompt = str | Sequence[Message | Mapping[str, Any]] | AsyncIterable[Any]
 
 
 class AgentSession(Conversation):
@@ -61,7 +64,7 @@ class AgentSession(Conversation):
             HookAbortedError: a UserPromptSubmit hook refused it.
         """
         self._check_open()
-        self._pending += await self._approved(_as_messages(prompt), self._host.hooks)
+        self._pending += await self._approved(await messages_of(prompt), self._standing_hooks)
 
     async def queue(self, prompt: Prompt) -> None:
         """Say something while a prompt is being answered: the run hears it before its next model call.
@@ -72,7 +75,7 @@ class AgentSession(Conversation):
             HookAbortedError: a UserPromptSubmit hook refused it.
         """
         self._check_open()
-        messages = await self._approved(_as_messages(prompt), self._hooks)
+        messages = await self._approved(await messages_of(prompt), self._hooks)
         (self._pending if self._live is None else self._live.inbox).extend(messages)  # type: ignore[arg-type]
 
     async def receive(self, **overrides: Any) -> AgentResponse:
@@ -89,14 +92,14 @@ class AgentSession(Conversation):
         reasons: list[str] = []
         while True:
             place, result = len(self._history.messages), ResultMessage("error")
-            async with closing(self.stream(prompt, **overrides)) as events:
+            async with closing(self._stream(prompt, overrides, is_watched=False)) as events:
                 async for event in events:
                     if isinstance(event, ResultMessage):
                         result = event
             if result.error is not None:
                 raise result.error
             response = AgentResponse.of(result, self._history.messages[place:])
-            reason = await self._host.check_response(response)
+            reason = await judged(self._host, response)
             if reason is None:
                 return response
             reasons.append(reason)
@@ -109,16 +112,19 @@ class AgentSession(Conversation):
         """Say something and watch: events while they happen, a ResultMessage last. Errors are in it, not raised."""
         return self._stream(prompt, overrides)
 
-    async def _stream(self, prompt: Prompt, overrides: Mapping[str, Any]) -> AsyncIterator[Event]:
-        live = await self._begin()
+    async def _stream(
+        self, prompt: Prompt, overrides: Mapping[str, Any], is_watched: bool = True
+    ) -> AsyncIterator[Event]:
+        live, self._is_watched = await self._begin(overrides), is_watched
         live.waiting = asyncio.current_task()
         try:
             try:
-                run = await self._host.open_run(self, overrides)
+                run = await self._host.open_run(self, together(self.own_options, overrides))
                 self._hooks = run.dispatch.hooks
-                await self._take_up(run, live)
+                said = await messages_of(prompt, may_be_empty=True)
+                await self._take_up(run, live, goes_on=not said and not self._pending)
                 await self._hook_start(run)
-                await self._submit(prompt, live)
+                await self._submit(said, live)
                 live.run = await self._prepared(run, live)
                 await self._commit_prompt(live.run)
             except Exception as error:
@@ -154,20 +160,20 @@ class AgentSession(Conversation):
         if live.is_interrupted and not live.is_over:
             yield self._interrupted_result(live)
 
-    async def _begin(self) -> Live:
+    async def _begin(self, overrides: Mapping[str, Any]) -> Live:
         self._check_open()
         for _ in range(3):  # a stream that was left by `break` is closed by the loop's next steps
             if self._live is None:
                 break
             await asyncio.sleep(0)
         self._check_idle()
-        self._live, self.result = Live(self._host.observers, self), None
+        self._live, self.result = Live(self._watching(overrides), self), None
         return self._live
 
-    async def _submit(self, prompt: Prompt, live: Live) -> None:
+    async def _submit(self, said: list[Message], live: Live) -> None:
         """Put the user's turn into the history; hooks may change or refuse it."""
         history = self._history
-        if not prompt and not self._pending:
+        if not said and not self._pending:
             if history.can_continue or history.ends_in_results:
                 history.close_calls()
                 return  # the continuation after tool results
@@ -175,8 +181,8 @@ class AgentSession(Conversation):
                 return  # goes on where the last run failed, was killed, or had to wait
             missing = ", ".join(history.missing_results)
             what = f"tool calls without a result: {missing}" if missing else "the prompt is empty: send() first"
-            raise InvalidInputError(what, field="prompt", value=prompt)
-        messages = await self._approved(_as_messages(prompt), self._hooks) if prompt else []
+            raise InvalidInputError(what, field="prompt", value="")
+        messages = await self._approved(said, self._hooks) if said else []
         history.close_calls()
         live.submitted = len(history.messages), self._pending
         history.messages.extend(self._pending + messages)
@@ -242,7 +248,7 @@ class AgentSession(Conversation):
             try:
                 observe(event)
             except Exception:  # observers may only watch
-                _log.exception("observer %r failed", observe)
+                live.failed(observe)
 
     # -------------------------------------------------------------- interrupting and closing
 
@@ -276,17 +282,20 @@ class AgentSession(Conversation):
             return
         self._live = None
         self._pending += live.inbox
+        if live.run is None:  # nothing was asked: calls that wait go on waiting
+            return
         self._history.keep_partial("".join(live.partial))
         self._waits = self.result is not None and isinstance(self.result.error, ApprovalPendingError)
         if self._waits:
             self._history.keep_results(live.finished)
-        elif live.run is not None and live.run.executes_tools:
+        elif live.run.executes_tools:
             self._history.close_calls(live.finished)
 
     def _interrupted_result(self, live: Live) -> ResultMessage:
         partial = "".join(live.partial)
         error = InterruptedRunError("the run was interrupted", session_id=self.session_id, partial_text=partial)
-        result = ResultMessage("interrupted", result=partial, session_id=self.session_id, error=error)
+        timings = Timings(perf_counter() - live.began_s)
+        result = ResultMessage("interrupted", result=partial, session_id=self.session_id, timings=timings, error=error)
         self._record(result, live)
         return result
 
@@ -301,7 +310,7 @@ class AgentSession(Conversation):
         except (MemoryStoreError, SessionError) as error:
             if self._journal is not None and self._journal.is_rewound:
                 raise  # what was to be forgotten is still there
-            _log.warning("session %s: what no run could keep is not kept: %s", self.session_id, error)
+            _log.warning("session %s: what no run could keep is not kept: %s", shown(self.session_id), error)
         finally:
             self._host.forget(self)
             was_closed, self._is_closed = self._is_closed, True
@@ -329,7 +338,3 @@ class AgentSession(Conversation):
 
 def _failed(session_id: str) -> ResultMessage:
     return ResultMessage("error", session_id=session_id)
-
-
-def _as_messages(prompt: Prompt) -> list[Message]:
-    return [UserMessage(prompt)] if isinstance(prompt, str) else from_wire(prompt)

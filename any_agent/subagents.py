@@ -222,8 +222,12 @@ class Task:
     def parse_output(self, text: str, output: Any) -> Any:
         return text
 
-    def create_session(self, session_id: str | None = None) -> Any:
-        return self.team.agent.create_session(session_id)
+    @property
+    def options(self) -> Any:
+        return self.team.agent.options
+
+    def create_session(self, session_id: str | None = None, **options: Any) -> Any:
+        return self.team.agent.create_session(session_id, **options)
 
     async def store_of(self, session: Any) -> Any:
         return self.team.run.store

@@ -7,16 +7,18 @@ import atexit
 import os
 import sys
 import threading
-from collections.abc import Coroutine
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import aclosing, suppress
 from typing import Any, TypeVar
 
 from .errors import InvalidInputError
 
 T = TypeVar("T")
 GRACE_S = 5.0
+END_S = 2.0  # what the work that still goes on at the program's end may take to end
 _lock = threading.Lock()
 _loop: asyncio.AbstractEventLoop | None = None
+_ending: set[asyncio.AbstractEventLoop] = set()  # the program ends
 
 
 def run_sync(work: Coroutine[Any, Any, T], *, name: str) -> T:
@@ -36,10 +38,16 @@ def run_sync(work: Coroutine[Any, Any, T], *, name: str) -> T:
             field=f"{name}_sync",
         )
     over = threading.Event()
-    future = asyncio.run_coroutine_threadsafe(_told_over(work, over), _background_loop())
+    loop = _background_loop()
+    if loop in _ending and threading.current_thread().daemon:
+        work.close()
+        raise SystemExit
+    future = asyncio.run_coroutine_threadsafe(_told_over(work, over), loop)
     try:
         return future.result()
     except BaseException:  # Ctrl-C in the caller stops the work too, and its session may be used at once
+        if future.cancelled() and loop in _ending:
+            raise SystemExit from None  # a daemon thread while the program ends: it goes without a traceback
         if future.cancel():
             over.wait(GRACE_S)
         raise
@@ -50,6 +58,31 @@ async def _told_over(work: Coroutine[Any, Any, T], over: threading.Event) -> T:
         return await work
     finally:
         over.set()
+
+
+def iterated(chunks: AsyncIterator[T], *, name: str) -> Iterator[T]:
+    """An async iterator for blocking code; what is left of it is closed.
+
+    Raises:
+        InvalidInputError: see `run_sync`, when the first one is asked for.
+    """
+    end: Any = object()
+
+    async def following() -> Any:
+        return await anext(chunks, end)
+
+    try:
+        while (one := run_sync(following(), name=name)) is not end:
+            yield one
+    finally:
+        if has_loop():  # Python collects it in the loop's own thread, where nobody may wait
+            asyncio.run_coroutine_threadsafe(_closed(chunks), _background_loop())
+        else:
+            run_sync(_closed(chunks), name=name)
+
+
+async def _closed(chunks: Any) -> None:
+    await chunks.aclose()
 
 
 def has_loop() -> bool:
@@ -102,11 +135,24 @@ def _background_loop() -> asyncio.AbstractEventLoop:
 def _serve(loop: asyncio.AbstractEventLoop) -> None:
     asyncio.set_event_loop(loop)
     loop.run_forever()
+    loop.set_exception_handler(lambda *_: None)  # nobody is there any more who could do better
+    loop.run_until_complete(_ended())
     loop.run_until_complete(loop.shutdown_asyncgens())
     loop.run_until_complete(loop.shutdown_default_executor())
     loop.close()
 
 
+async def _ended() -> None:
+    """Cancel what still goes on, so that no generator is closed while it runs; waits a while for it."""
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    if left:
+        await asyncio.wait(left, timeout=END_S)
+
+
 def _stop(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join(timeout=5)
+    _ending.add(loop)
+    with suppress(RuntimeError):  # it is closed
+        loop.call_soon_threadsafe(loop.stop)
+    thread.join(timeout=GRACE_S)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from .dispatch import Dispatch
 from .hooks import hooks_of
 from .loop import Run
-from .models.fallback import FallbackModel
 from .options import AgentOptions
 from .permissions import permissions_of
 from .protocols import Model
@@ -49,7 +49,7 @@ def wired(options: AgentOptions, model: Model, registry: ToolRegistry, prompt: s
         budget=options.budget(),
         logs_interactions=options.log_interactions,
         waits_for_approvals=options.approvals == "wait",
-        wanted=options.wanted,
+        wanted=options.wanted and replace(options.wanted, may_probe=options.probe_model),
         recalls_results=options.recall_results,
     )
 
@@ -72,17 +72,21 @@ def voted(model: Model, n: int) -> Model:
     return VotingModel(model, n)
 
 
-async def told_abilities(model: FallbackModel) -> None:
-    """What a probe found out earlier decides how models are told of tools. Where nothing is kept, nobody is asked."""
+async def told_abilities(model: Model, *, may_probe: bool = False) -> None:
+    """What a probe found out decides how models are told of tools.
+
+    Args:
+        model: a chain of doors.
+        may_probe: its first model may be asked where nothing is kept (the option `probe_model`); else nobody is.
+    """
     from .models.capabilities.verdicts import verdicts_path
 
-    if not verdicts_path().exists():
-        return
-    from .models.capabilities import known_verdict
+    for place, one in enumerate(getattr(model, "models", ())):
+        ways, asks = getattr(one, "ways", None), may_probe and place == 0
+        if ways is None or ways.can_call_tools is not None or not (asks or verdicts_path().exists()):
+            continue
+        from .models.capabilities import known_verdict
 
-    for one in model.models:
-        ways = getattr(one, "ways", None)
-        if ways is not None and ways.can_call_tools is None:
-            verdict = await known_verdict(one, may_probe=False)
-            if verdict is not None:
-                ways.can_call_tools, ways.enforces_schema = verdict.can_call_tools, verdict.enforces_schema
+        verdict = await known_verdict(one, may_probe=asks)
+        if verdict is not None:
+            ways.can_call_tools, ways.enforces_schema = verdict.can_call_tools, verdict.enforces_schema

@@ -23,7 +23,7 @@ NOT_YET = ("metrics_endpoint",)
 HEAD = """\
 # Options
 
-<!-- Written by docs/make_options.py from any_agent/options.py; do not edit. -->
+<!-- Written by docs/make_options.py from any_agent/options/fields.py; do not edit. -->
 
 Every field of `AgentOptions`. Give them to the agent (`Agent("ollama/qwen3", temperature=0.2)`), as an object
 (`Agent(options=AgentOptions(…))`), or for one prompt (`agent.query("…", temperature=0)`). Most of them may also stand
@@ -78,7 +78,7 @@ def main() -> int:
         return 0
     if PAGE.exists() and PAGE.read_text(encoding="utf-8") == page():
         return 0
-    print(f"{PAGE.name} is not what any_agent/options.py says: run `python docs/make_options.py`")
+    print(f"{PAGE.name} is not what any_agent/options says: run `python docs/make_options.py`")
     return 1
 
 

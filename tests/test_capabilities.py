@@ -264,6 +264,18 @@ def test_the_unknown_is_worth_a_try_but_no_promise() -> None:
     assert Verdict(json_schema=yes, schema_beside_tools=yes).schema_with_tools
 
 
+async def test_of_a_server_that_is_not_there_nothing_is_known() -> None:
+    model = DirectModel("m", "http://127.0.0.1:9/v1")
+    verdict = await probe_capabilities(model)
+    await model.aclose()
+    assert "no server answered" in verdict.trouble and not verdict.is_complete
+    assert (verdict.can_call_tools, verdict.can_take_images) == (None, None)
+    no, yes = Finding(NO), Finding(YES)
+    seen = replace(verdict, native_tools=no, images=no)
+    assert (seen.can_call_tools, seen.can_take_images) == (False, False)
+    assert replace(verdict, native_tools=yes).can_call_tools and replace(verdict, text_calls=yes).can_call_tools
+
+
 def test_every_finding_is_explained() -> None:
     assert [one.name for one in ABILITIES] == list(FINDINGS)
     no = Verdict(**{name: Finding(NO, "because") for name in FINDINGS}, calls=1, trouble="")

@@ -272,7 +272,7 @@ def test_a_call_is_allowed_from_another_process(call: Call, db: str) -> None:
     assert approval_id in text and 'pay({"amount": 3})' in text
     assert json.loads(call("approvals", "--session", "other", "--json").stdout) == []
     told = call("approvals", "allow", approval_id, "--input", '{"amount": 2}')
-    assert told.exit_code == 0 and "any-agent run --session shop --resume" in told.stderr
+    assert told.exit_code == 0 and 'await agent.resume("shop")' in told.stderr
     assert call("approvals").stdout == "nothing waits for an approval\n"
 
     async def go() -> Any:
@@ -342,7 +342,7 @@ def test_a_prompt_to_an_unfinished_session_is_told_of_it(call: Call, server: Loo
     wait_for_approval(db)
     answers(server, "Something else then.")
     told = call("run", "never mind", "-m", "tiny", "--base-url", server.base_url, "--session", "shop")
-    assert told.exit_code == 0 and "--resume would go on with it" in told.stderr
+    assert told.exit_code == 0 and "this prompt leaves open tool calls without a result" in told.stderr
 
 
 def test_an_approval_that_is_missing_ends_with_its_own_exit_code(call: Call, db: str) -> None:

@@ -200,7 +200,7 @@ def test_the_file_of_the_seed_is_understood(machine: Machine) -> None:
         "max_tokens": 4096,
         "context_strategy": "sliding",
         "context_window_size": 8192,
-        "memory_db_path": "./agent_memory.db",
+        "memory_db_path": str(machine.project / "agent_memory.db"),
         "enable_memory": True,
         "enable_metrics": True,
     }
@@ -263,8 +263,8 @@ def test_config_path_replaces_the_project_file(machine: Machine) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("agnt: {model: x}", r"config\.yml: unknown key 'agnt' \(did you mean 'agent'\?\)"),
-        ("agent: {mdel: x}", r"config\.yml: unknown key 'agent\.mdel' \(did you mean 'model'\?\)"),
+        ("agnt: {model: x}", r"config\.yml, line 1: unknown key 'agnt' \(did you mean 'agent'\?\)"),
+        ("agent:\n  mdel: x", r"config\.yml, line 2: unknown key 'agent\.mdel' \(did you mean 'model'\?\)"),
         ("model: x", r"unknown key 'model' \(it belongs under agent:\)"),
         ("options: {base_url: 'http://x/v1'}", r"options\.base_url belongs under agent:"),
         ("tools: {enable: []}", r"'tools\.enable' \(did you mean 'enabled'\?\)"),
@@ -276,7 +276,10 @@ def test_config_path_replaces_the_project_file(machine: Machine) -> None:
         ("a: &a [1]\nb: *a\n", r"line 2: broken YAML: aliases"),
         ("agent: !!python/object/apply:os.getcwd []", r"line 1: broken YAML"),
         ("memory: {type: redis}", r"memory\.type 'redis' is unknown; known are sqlite, none"),
-        ("agent: {base_url: 'ftp://x'}", r"project file \.agent/config\.yml: base_url 'ftp://x'"),
+        (
+            "agent: {base_url: 'ftp://x'}",
+            r"project file \.agent/config\.yml, line 1 \(agent\.base_url\): base_url 'ftp://x'",
+        ),
         ("#" * 1_000_001, r"larger than 1,000,000 bytes"),
         ("\x00", r"cannot be read"),
         ("[" * 5000, r"config\.yml"),
@@ -292,7 +295,8 @@ def test_an_unknown_option_of_a_file_is_refused_when_the_options_are_known(machi
     machine.write("options: {temperatuur: 1}")
     assert machine.resolve()["temperatuur"].value == 1
     with pytest.raises(
-        ConfigurationError, match=r"config\.yml: there is no option 'temperatuur' \(did you mean 'temper"
+        ConfigurationError,
+        match=r"config\.yml, line 1 \(options\.temperatuur\): there is no option 'temperatuur' \(did you mean 'temperature'\?\)",
     ):
         resolve({}, environ=machine.environ, cwd=machine.cwd, known_options={"temperature", "log_level"})
     resolve({"hm": 1}, environ={**machine.environ, "ANY_AGENT_LOG_LEVEL": "DEBUG"}, cwd="/", known_options=set())
@@ -437,7 +441,7 @@ def test_where_a_model_is(
         ({"model": "gpt-oss-20b"}, "does not say who serves it"),
         ({"model": "gpt2"}, "does not say who serves it"),
         ({"model": "openai/gpt-oss-20b"}, "does not say who serves it: give"),
-        ({"model": "olama/x"}, r"does not say who serves it \(did you mean 'ollama'\?\)"),
+        ({"model": "olama/x"}, r"does not say who serves it; did you mean 'ollama/x'\? Otherwise give [^/]*base_url"),
         ({"model": "x", "provider": "olama"}, r"provider 'olama' \(argument\) is unknown \(did you mean 'ollama'\?\)"),
         ({"model": "x", "provider": "litellm_proxy", "door": "litellm"}, "needs a base_url"),
         (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -225,6 +226,38 @@ async def test_a_part_that_does_not_fit_is_asked_in_halves(server: LoopbackServe
     assert "lines 1-40 did not fit the model's window and were asked in halves" in agent.db.load_run().chapters[0].notes
 
 
+async def test_parts_are_cut_smaller_until_they_fit_and_each_line_is_asked_once(
+    server: LoopbackServer, tmp_path: Path
+) -> None:
+    """A server that tells no window and does not count; its refusals have figures."""
+    most, taken, refused = 700, [], []
+
+    def reply(request: Any) -> Any:
+        lines = re.findall(r"^ *(\d+) \| (.*)$", request.json["messages"][1]["content"], re.MULTILINE)
+        tokens = sum(len(line) for _, line in lines)
+        if tokens > most:
+            refused.append(lines)
+            return error(400, "too long", type="exceed_context_size_error", n_prompt_tokens=tokens, n_ctx=most)
+        taken.extend(int(number) for number, line in lines if line)
+        return answer(said(line_number=91)) if any(number == "91" for number, _ in lines) else answer()
+
+    server.reply(CHAT, reply)
+    text = "\n".join(f"teh {'word ' * 18}" if n in (90, 91) else "word " * 19 if n % 3 else "" for n in range(1, 120))
+    agent = editor(server, novel(tmp_path, text))
+    assert (await run(agent))["total_issues"] == 1
+    assert taken == [n for n in range(1, 120) if n % 3 or n == 90]
+    assert len({repr(one) for one in refused}) <= 5, "what is as long as a refused part is not tried"
+    (chapter,) = agent.db.load_run().chapters
+    assert chapter.status == "done" and any("asked in halves" in note for note in chapter.notes)
+
+
+async def test_a_window_that_holds_nothing_is_found_out_soon(server: LoopbackServer, tmp_path: Path) -> None:
+    server.reply(CHAT, error(400, "too long", type="exceed_context_size_error", n_prompt_tokens=9000, n_ctx=2048))
+    agent = editor(server, novel(tmp_path, "plain\n" * 120))
+    assert (await run(agent))["stats"]["failed"] == ["Chapter1.md"]
+    assert len({one.body for one in chats(server)}) <= 8
+
+
 async def test_a_stream_that_breaks_is_asked_for_again(server: LoopbackServer, tmp_path: Path) -> None:
     broken = WireReply(answer(said())[:3], headers={"Content-Type": "text/event-stream"}, close_abruptly="cut")
     server.reply(CHAT, broken, answer(said()), broken)
@@ -284,7 +317,8 @@ async def test_a_cancelled_run_can_go_on(server: LoopbackServer, tmp_path: Path)
     server.reply(CHAT, answer(said()), stalled, answer())
     agent = editor(server, novel(tmp_path, TEXT, TEXT))
     task = asyncio.ensure_future(run(agent))
-    await server.requests_came(2)
+    while len(chats(server)) < 2:
+        await asyncio.sleep(0.01)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -295,7 +329,7 @@ async def test_a_cancelled_run_can_go_on(server: LoopbackServer, tmp_path: Path)
 
 async def test_trouble_of_one_chapter_does_not_stop_the_others(server: LoopbackServer, tmp_path: Path) -> None:
     overflow = error(400, "too long", type="exceed_context_size_error", n_prompt_tokens=9000, n_ctx=2048)
-    server.reply(CHAT, overflow, answer(said()))
+    server.reply(CHAT, lambda asked: overflow if "Chapter1.md" in str(asked.json["messages"]) else answer(said()))
     metadata = novel(tmp_path, TEXT, TEXT, TEXT, "\n\n")
     (tmp_path / "text/Chapter2.md").write_bytes(b"caf\xe9")
     agent = editor(server, metadata)
@@ -304,7 +338,8 @@ async def test_trouble_of_one_chapter_does_not_stop_the_others(server: LoopbackS
     assert told["stats"]["failed"] == ["Chapter1.md", "Chapter2.md"] and told["total_issues"] == 1
     first, second, _, fourth = agent.db.load_run().chapters
     assert first.error.startswith("ContextOverflowError") and "no UTF-8 text" in second.error
-    assert fourth.notes == ("the chapter is empty; nothing was asked",) and len(chats(server)) == 2
+    assert fourth.notes == ("the chapter is empty; nothing was asked",)
+    assert len([one for one in chats(server) if "Chapter1.md" not in str(one.json["messages"])]) == 1
     assert "no UTF-8 text" in page.read_text()
     assert "Not read: " in (tmp_path / "out/copy-edit/chapter-Chapter2.md").read_text()
 

@@ -15,8 +15,11 @@ from hypothesis import strategies as st
 from any_agent import Agent
 from any_agent.copy_editor.answers import find_issue_list, read_text_issues
 from any_agent.copy_editor.chapters import (
+    Part,
     chars_for_window,
+    chars_that_fit,
     find_chapters,
+    halves,
     numbered,
     read_lines,
     read_numbered,
@@ -128,6 +131,19 @@ def test_a_small_window_makes_small_parts() -> None:
     assert chars_for_window(2_000) < chars_for_window(4_096) < chars_for_window(8_192) <= 12_000
     assert chars_for_window(128_000) == 12_000
     assert chars_for_window(100) == 800
+
+
+def test_what_a_server_counted_is_believed() -> None:
+    assert chars_that_fit(2_048, 1_700, 1.0) == 261, "less than the least that is guessed"
+    assert chars_that_fit(2_048, 600, 0.3) == 2_172 and chars_that_fit(128_000, 600, 0.3) == 12_000
+    assert chars_that_fit(512, 1_700, 1.0) == 1
+
+
+def test_halves_part_between_paragraphs() -> None:
+    lines = ["a", "b", "", "c", "d", "e", "f", "g"]
+    assert halves(lines, Part(1, 8)) == (Part(1, 3), Part(4, 8))
+    assert halves(["x"] * 5, Part(1, 5)) == (Part(1, 2), Part(3, 5))
+    assert halves(lines, Part(4, 5)) == (Part(4, 4), Part(5, 5)) and halves(lines, Part(4, 4)) is None
 
 
 # ------------------------------------------------------------------ the check of each issue

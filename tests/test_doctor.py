@@ -190,6 +190,46 @@ def test_a_server_that_wants_a_key_is_not_asked(call: Call, server: LoopbackServ
     assert chats(server) == []
 
 
+def locks(server: LoopbackServer, key: str, *, lists_models: bool = False) -> None:
+    """A gateway that answers nobody without its key; some tell their models to everybody."""
+
+    def answer(request: Any) -> Any:
+        if request.headers.get("authorization") == f"Bearer {key}" or (lists_models and request.path != CHAT):
+            return replay_servers.json_reply({"object": "list", "data": [{"id": "m"}]})
+        return replay_servers.json_reply({"error": {"message": "Invalid API Key", "code": 401}}, 401)
+
+    server.reply("*", answer)
+
+
+@pytest.mark.parametrize("model", [(), ("-m", "m")], ids=["alone", "with-model"])
+def test_a_server_that_wants_a_key_is_a_problem(call: Call, server: LoopbackServer, model: tuple[str, ...]) -> None:
+    locks(server, "right")
+    place = (*model, "--base-url", server.base_url)
+    told = call(*place)
+    assert told.exit_code == 1
+    assert f"{server.base_url} wants a key, and none is sent; pass --api-key, or set ANY_AGENT_API_KEY" in told.stdout
+    told = call(*place, "--api-key", "wrong-key-123456")
+    assert told.exit_code == 1 and "does not take the key that it is sent" in told.stdout
+    assert "wrong-key-123456" not in told.stdout
+    assert json.loads(call(*place, "--json").stdout)["ok"] is False
+    assert call(*place, "--api-key", "right", "--no-probe").exit_code == 0
+
+
+def test_a_server_that_lists_its_models_to_all_but_wants_a_key_is_a_problem(call: Call, server: LoopbackServer) -> None:
+    locks(server, "right", lists_models=True)
+    told = call("-m", "m", "--base-url", server.base_url, "--probe")
+    assert told.exit_code == 1 and "wants a key, and none is sent" in told.stdout
+
+
+def test_an_address_alone_is_asked(call: Call, server: LoopbackServer) -> None:
+    replay_servers.vllm(server)
+    told = call("--base-url", server.root_url, "--no-probe")
+    assert told.exit_code == 0 and f"tiny at {server.base_url}: not asked" in told.stdout
+    told = call("--base-url", "http://127.0.0.1:9/v1")
+    assert told.exit_code == 1 and "no server answers at http://127.0.0.1:9/v1; start it" in told.stdout
+    assert call(ANY_AGENT_BASE_URL="http://127.0.0.1:9/v1").exit_code == 1
+
+
 def test_a_model_that_its_server_does_not_have_is_a_problem_with_its_cure(call: Call, server: LoopbackServer) -> None:
     replay_servers.ollama(server)
     told = call("--no-probe", "--model", "ollama/qwn3", "--base-url", server.root_url)

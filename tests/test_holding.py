@@ -18,7 +18,7 @@ from any_agent import Agent, tool
 from any_agent.errors import InterruptedRunError, LimitError, SessionBusyError, SessionClosedError
 from any_agent.memory import MemoryStore
 from any_agent.testing import EchoModel, ScriptedModel
-from any_agent.types import ResultMessage, TextDelta
+from any_agent.types import AssistantMessage, ResultMessage, TextDelta
 
 
 async def until(is_true: Any, limit_s: float = 20.0) -> None:
@@ -95,9 +95,12 @@ async def test_the_commit_of_the_result_gives_the_session_back(tmp_path: Path) -
     async with Counting(tmp_path / "m.db") as store, Agent(EchoModel(), store=store) as agent:
         session = agent.create_session("k")
         assert await session.query("x") == "x"
-        assert calls == ["append"] * 3  # the prompt, the answer, the result
+        assert calls == ["append"] * 2  # the prompt; the answer, which nobody was told of yet, with the result
         async for event in session.stream("y"):
+            if isinstance(event, AssistantMessage):
+                assert len(await store.load("k", kinds=("message",))) == 4
             if isinstance(event, ResultMessage):
+                assert calls == ["append"] * 5
                 assert await store.holder("k") is None
                 session.title = "named afterwards"
         assert await store.holder("k") is None and len(await store.load("k", kinds=("message",))) == 4

@@ -87,6 +87,36 @@ async def test_one_off_queries_are_kept_only_when_asked() -> None:
         assert [row["title"] for row in await agent.list_sessions()] == ["kept"]
 
 
+@pytest.mark.parametrize("named_in", ["options", "file", "memory section"])
+async def test_who_names_a_place_has_not_asked_for_one_off_queries(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named_in: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".agent").mkdir()
+    text = {"file": "options: {memory_db_path: m.db}", "memory section": "memory: {type: sqlite, path: m.db}"}
+    (tmp_path / ".agent" / "config.yml").write_text(text.get(named_in, ""))
+    fields: dict[str, Any] = {"memory_db_path": "m.db"} if named_in == "options" else {}
+    async with Agent(EchoModel(), **fields) as agent:
+        await agent.query("secret")
+        assert not (tmp_path / "m.db").exists()
+        await agent.query("kept", enable_memory=True)
+        await agent.create_session("talk").query("kept, too")
+        await agent.query("and this", session_id="other")
+        assert {row["title"] for row in await agent.list_sessions()} == {"kept", "kept, too", "and this"}
+    assert (tmp_path / "m.db").exists() and not home().exists()
+
+
+async def test_a_named_store_has_not_been_asked_for_one_off_queries_but_must_open(tmp_path: Path) -> None:
+    async with MemoryStore(tmp_path / "m.db") as store, Agent(EchoModel(), store=store) as agent:
+        await agent.query("secret")
+        assert await agent.list_sessions() == []
+    (tmp_path / "file").write_text("")
+    async with Agent(EchoModel(), memory_db_path=str(tmp_path / "file" / "m.db")) as agent:
+        assert await agent.query("secret") == "secret"
+        with pytest.raises(MemoryStoreError):
+            await agent.create_session().query("hello")
+
+
 async def test_without_memory_nothing_is_written() -> None:
     async with Agent(EchoModel(), enable_memory=False) as agent:
         await agent.create_session("x").query("hello")

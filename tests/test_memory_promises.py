@@ -63,7 +63,7 @@ async def test_the_row_of_a_session_tells_of_no_run(tmp_path: Path) -> None:
 
 async def test_each_prompt_may_name_its_own_file(tmp_path: Path) -> None:
     first, second = tmp_path / "first.db", tmp_path / "second.db"
-    async with Agent(EchoModel()) as agent:
+    async with Agent(EchoModel(), enable_memory=True) as agent:
         await agent.query("one", memory_db_path=str(first))
         await agent.query("two", memory_db_path=str(second))
         await agent.query("three", memory_db_path=str(first))

@@ -104,6 +104,7 @@ async def test_interrupt_while_waiting_ends_in_one_result() -> None:
     last = events[-1]
     assert last.subtype == "interrupted" and isinstance(last.error, InterruptedRunError)
     assert last.error.partial_text == "abcd" == last.result
+    assert last.timings.total_s > 0
     assert await session.query("again") == "fine"
 
 

@@ -155,9 +155,9 @@ async def test_the_tape_names_the_model_where_the_agent_does_not(path: str, how:
 async def test_half_surrogates_get_onto_a_tape_and_back(path: str) -> None:
     said = "half \ud83d of a sign"
     async with Agent(EchoModel(), record=path, enable_memory=False) as agent:
-        assert await agent.query(said) == said
+        assert await agent.query(said) == "half \ufffd of a sign"  # an answer is whole text
     async with Agent(replay=path, enable_memory=False) as agent:
-        assert await agent.query(said) == said
+        assert await agent.query(said) == "half \ufffd of a sign"
 
 
 async def test_a_tape_that_cannot_be_written_is_told(tmp_path: Path) -> None:

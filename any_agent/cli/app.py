@@ -6,7 +6,7 @@ import os
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from ..errors import AnyAgentError
 from .approvals import allow, deny, list_approvals
@@ -20,15 +20,28 @@ from .run import run
 from .sessions import delete, export, list_sessions, search
 from .sessions import show as show_session
 from .stats import stats
+from .terminal import prepare_streams, put, unwritten
 
 
 class Commands(TyperGroup):
     """Ends every failure with a few lines and its exit code, with a traceback only under --debug."""
 
+    def main(self, *args: Any, **more: Any) -> Any:
+        prepare_streams()
+        try:
+            return super().main(*args, **more)
+        except OSError as error:  # help and version, which are printed before any command begins
+            from .problems import report
+
+            raise SystemExit(report(unwritten(error), Common())) from error
+
     def invoke(self, ctx: Any) -> Any:
         before = {name: os.environ.get(name) for name in CHANGED_VARIABLES}
         try:
-            return super().invoke(ctx)
+            try:
+                return super().invoke(ctx)
+            finally:
+                put("")  # what is still on its way: a full disk must not be found out after the end
         except KeyboardInterrupt as interrupt:
             from .problems import report_interrupt
 
@@ -40,6 +53,7 @@ class Commands(TyperGroup):
             raise typer.Exit(report(error, ctx.obj or Common())) from error
         except Exception as error:
             if _is_for_typer(error):
+                _clean(error)
                 raise
             from .problems import report
 
@@ -50,6 +64,32 @@ class Commands(TyperGroup):
                     os.environ.pop(name, None)
                 else:
                     os.environ[name] = value
+
+
+class Prompting(TyperCommand):
+    """A command whose one argument is a text: several words want quotes."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        given = list(args)
+        try:
+            return list(super().parse_args(ctx, args))
+        except Exception as error:
+            message = getattr(error, "message", "")
+            if "unexpected extra argument" in message:
+                error.message = f"{message.rstrip('.')}. {_quoted(given)}"  # type: ignore[attr-defined]
+            raise
+
+
+def _quoted(given: list[str]) -> str:
+    words = [word for word in given if not word.startswith("-")]
+    return f'A prompt of several words wants quotes: any-agent run "{words[0]} …"' if words else ""
+
+
+def _clean(error: Exception) -> None:
+    """Usage errors without the words of the library that read the value."""
+    message = getattr(error, "message", None)
+    if isinstance(message, str):
+        error.message = message.replace("Value error, ", "")  # type: ignore[attr-defined]
 
 
 def _is_for_typer(error: Exception) -> bool:
@@ -104,15 +144,15 @@ def version(common: Common) -> None:
     from .. import DISTRIBUTION, __version__
 
     if common.json:
-        import json
+        from .terminal import say_json
 
-        typer.echo(json.dumps({"version": __version__, "distribution": DISTRIBUTION}))
+        say_json({"version": __version__, "distribution": DISTRIBUTION})
     else:
         _print_version(True)
 
 
 app.callback()(takes_common(_any_agent))
-app.command("run")(takes_common(run))
+app.command("run", cls=Prompting)(takes_common(run))
 app.command("copy-edit")(takes_common(copy_edit))
 app.command("demo")(takes_common(demo))
 app.command("models")(takes_common(models))

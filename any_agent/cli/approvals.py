@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .common import Common
-from .kept import in_store, when
-from .terminal import printable, table, tell
+from .kept import in_store, quoted, when
+from .terminal import one_line, say, say_json, table, tell
 
 if TYPE_CHECKING:
     from ..memory import MemoryStore
 
 _DB = Annotated[str | None, typer.Option("--db", help="Another store than the user's.", metavar="FILE")]
 _ID = Annotated[str, typer.Argument(help="The approval's id.", metavar="ID")]
-MOST_CHARS = 100  # of arguments shown
 
 
 def list_approvals(
@@ -31,14 +30,10 @@ def list_approvals(
 
     rows = in_store(db, read)
     if common.json:
-        print(json.dumps(rows, ensure_ascii=False, default=str))
+        say_json(rows)
         return
-    shown = [(row["approval_id"], when(row["created_at"]), f"{row['tool_name']}({_said(row)})") for row in rows]
-    print(
-        printable(table([("approval", "asked", "call"), *shown], indent=""))
-        if rows
-        else "nothing waits for an approval"
-    )
+    shown = [(row["approval_id"], when(row["created_at"]), _call(row)) for row in rows]
+    say(table([("approval", "asked", "call"), *shown], indent="") if rows else "nothing waits for an approval")
 
 
 def allow(
@@ -49,7 +44,7 @@ def allow(
     ] = None,
     db: _DB = None,
 ) -> None:
-    """Let a call run. The session goes on with `any-agent run --session ID --resume`, or in its own program."""
+    """Let a call run. The session then goes on in the program that has the tool: `await agent.resume(ID)`."""
     told: dict[str, Any] = {} if arguments is None else {"updated_input": _object(arguments)}
     _answer(common, approval_id, "allowed", told, db)
 
@@ -65,15 +60,29 @@ def deny(
 
 
 def _answer(common: Common, approval_id: str, state: str, told: dict[str, Any], db: str | None) -> None:
-    async def write(store: MemoryStore) -> dict[str, Any]:
-        return await store.answer_approval(approval_id, state, {"reason": "", **told}, answered_by=_who())
+    async def write(store: MemoryStore) -> tuple[dict[str, Any], str]:
+        answered = await store.answer_approval(approval_id, state, {"reason": "", **told}, answered_by=_who())
+        return answered, "" if common.json or common.quiet else await _next(store, answered["session_id"], approval_id)
 
-    row = in_store(db, write)
+    row, then = in_store(db, write)
     if common.json:
-        print(json.dumps(row, ensure_ascii=False, default=str))
+        say_json(row)
     elif not common.quiet:
-        tell(f"{state}: {row['tool_name']}({_said(row)})")
-        tell(f"  next:  any-agent run --session {row['session_id']} --resume", style="dim")
+        tell(one_line(f"{state}: {_call(row)}"))
+        tell(f"  next:  {then}", style="dim")
+
+
+async def _next(store: MemoryStore, session_id: str, approval_id: str) -> str:
+    """How the session goes on. This program has no tools of others; that a call was denied it can tell the model."""
+    from .open_calls import in_program, open_calls
+
+    calls = await open_calls(store, session_id)
+    if all(f"{session_id}:{call.call_id}" != approval_id for call in calls):
+        return f"nothing: session {one_line(session_id)} has gone on without this call"
+    left = [call for call in calls if call.state != "denied"]
+    while parent := ((await store.session(session_id)) or {}).get("parent_session_id"):  # a subagent's goes on with it
+        session_id, left = parent, left or await open_calls(store, parent)
+    return in_program(session_id) if left else f"any-agent run --session {quoted(session_id)} --resume"
 
 
 def _object(text: str) -> dict[str, Any]:
@@ -95,6 +104,7 @@ def _who() -> str:
         return "somebody"
 
 
-def _said(row: dict[str, Any]) -> str:
-    text = json.dumps(row.get("arguments") or {}, ensure_ascii=False)
-    return text if len(text) <= MOST_CHARS else f"{text[: MOST_CHARS - 1]}…"
+def _call(row: dict[str, Any]) -> str:
+    from .open_calls import shown_arguments
+
+    return f"{row['tool_name']}({shown_arguments(row.get('arguments'))})"

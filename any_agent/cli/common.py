@@ -53,6 +53,10 @@ class Common:
             os.environ["ANY_AGENT_CONFIG_PATH"] = self.config
         if self.no_color:
             os.environ["NO_COLOR"] = "1"
+        if self.json:
+            from .terminal import speak_json
+
+            speak_json()
         import logging
 
         log = logging.getLogger("any_agent")

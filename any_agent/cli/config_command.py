@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .common import Common
-from .terminal import table
+from .terminal import say, say_json, table
 
 if TYPE_CHECKING:
     from ..config import Route, Setting
@@ -51,6 +51,12 @@ def route_of(settings: dict[str, Setting]) -> Route | str:
         return error.message
 
 
+def has_address(settings: dict[str, Setting]) -> bool:
+    """An address is named, by whatever means but a provider's own."""
+    place = settings.get("base_url")
+    return place is not None and place.value is not None and place.source != "provider default"
+
+
 def as_rows(settings: dict[str, Setting]) -> list[tuple[str, ...]]:
     """(name, value, source) of each setting, secrets masked."""
     rows: list[tuple[str, ...]] = []
@@ -75,10 +81,10 @@ def show(common: Common) -> None:
             else {"model": found.model, "provider": found.provider, "base_url": found.base_url, "door": found.door},
             "problem": found if isinstance(found, str) else None,
         }
-        print(json.dumps(told, ensure_ascii=False, default=str))
+        say_json(told)
         return
-    print(table(as_rows(settings), indent=""))
-    print(f"\n{destination(found)}")
+    say(table(as_rows(settings), indent=""))
+    say(f"\n{destination(found)}")
 
 
 def destination(found: Route | str) -> str:
@@ -105,6 +111,6 @@ def path(common: Common) -> None:
     user = user_file_path(os.environ)
     rows.append(("user", str(user), user.is_file()))
     if common.json:
-        print(json.dumps([{"kind": kind, "path": where, "exists": exists} for kind, where, exists in rows]))
+        say_json([{"kind": kind, "path": where, "exists": exists} for kind, where, exists in rows])
     else:
-        print(table([(kind, "read" if exists else "none", where) for kind, where, exists in rows], indent=""))
+        say(table([(kind, "read" if exists else "none", where) for kind, where, exists in rows], indent=""))

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import sys
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from .common import Common
-from .terminal import table, tell
+from .terminal import say_json, table, tell
 
 if TYPE_CHECKING:
     from ..config import Route, Setting
@@ -56,14 +55,15 @@ def doctor(
     settings, found, problem = _settings(common)
     if problem := problem or _wrong_place():
         checks.append(Check("settings", "problem", problem))
-    places, told = asyncio.run(_looked_at(found, probe, is_named=bool(common.model)))
-    checks += _model(found, places)
+    named = _named_address(common, settings, found)
+    places, told = asyncio.run(_looked_at(found, named, probe, is_named=bool(common.model)))
+    checks += _served(found, named, places, told)
     is_well = all(check.state != "problem" for check in checks)
     if common.json:
         from .verdicts import as_json
 
         all_told = {**_told(checks, settings, found, places, is_well), "models": as_json(told)}
-        print(json.dumps(all_told, ensure_ascii=False, default=str))
+        say_json(all_told)
     else:
         _show(checks, settings, found, places, told)
     if not is_well:
@@ -145,13 +145,15 @@ class _Place:
     server: Server | None
 
 
-async def _looked_at(found: Route | str, probe: bool | None, *, is_named: bool) -> tuple[list[_Place], list[Told]]:
+async def _looked_at(
+    found: Route | str, named: Address | None, probe: bool | None, *, is_named: bool
+) -> tuple[list[_Place], list[Told]]:
     """The servers that answer, and what their models can do."""
     from ..errors import ConfigurationError
     from .verdicts import BUDGET_S, told_of, told_of_cloud
 
     started = time.monotonic()
-    places, addresses = await _places(found)
+    places, addresses = await _places(named)
     keys = {one.base_url: one.api_key for one in addresses}
     to_ask = [one for place in places for one in _to_ask(place, found, keys[place.base_url])]
     told = await told_of(to_ask, probe, BUDGET_S - (time.monotonic() - started))
@@ -182,40 +184,92 @@ def _same(base_url: str) -> str:
     return base_url.replace("//localhost", "//127.0.0.1")
 
 
-async def _places(found: Route | str) -> tuple[list[_Place], list[Address]]:
+def _named_address(common: Common, settings: dict[str, Setting], found: Route | str) -> Address | None:
+    """The server that the settings mean, also without a model: one that --base-url names, or one near by."""
+    from urllib.parse import urlsplit
+
+    from ..config.providers import is_near
+    from ..models.servers import Address
+    from .config_command import has_address
+
+    if not isinstance(found, str):
+        return (
+            Address(found.base_url, found.provider or "", found.api_key) if found.is_local and found.base_url else None
+        )
+    if not has_address(settings):
+        return None
+    base_url = str(settings["base_url"].value)
+    is_asked = common.base_url is not None or is_near(urlsplit(base_url).hostname or "")
+    return Address(base_url, "", settings["api_key"].value) if is_asked else None
+
+
+async def _places(named: Address | None) -> tuple[list[_Place], list[Address]]:
     from ..errors import ConfigurationError
-    from ..models.servers import Address, addresses_here, discover
+    from ..models.servers import addresses_here, discover
     from ..models.servers.places import with_v1
 
     try:
         addresses = addresses_here()
     except ConfigurationError:  # told already; the default ports are left
         addresses = addresses_here({"HOME": os.devnull}, os.sep)
-    given = found.base_url if not isinstance(found, str) and found.is_local else None
-    if given and not isinstance(found, str) and all(_same(one.base_url) != _same(given) for one in addresses):
-        addresses.append(Address(given, found.provider or "", found.api_key))
+    if named is not None:
+        same = next(
+            (i for i, one in enumerate(addresses) if _same(one.base_url) == _same(with_v1(named.base_url))), None
+        )
+        if same is None:
+            addresses.append(named)
+        elif named.api_key:  # the key that a run would send
+            addresses[same] = replace(addresses[same], api_key=named.api_key)
     servers = {server.base_url: server for server in await discover(addresses)}
     places = [_Place(one.name or "a server", one.base_url, servers.get(with_v1(one.base_url))) for one in addresses]
     return places, addresses
 
 
-def _model(found: Route | str, places: list[_Place]) -> list[Check]:
-    """What is wrong with the model of the settings where it is said to be served; gateways may serve unlisted ones."""
+def _served(found: Route | str, named: Address | None, places: list[_Place], told: list[Told]) -> list[Check]:
+    """What is wrong with the server that is meant, or with the model of the settings there."""
+    from ..models.servers.places import with_v1
+
+    if named is None:
+        return []
+    meant = _same(with_v1(named.base_url))
+    place = next(one for one in places if _same(with_v1(one.base_url)) == meant)
+    if place.server is None:
+        asked = "" if isinstance(found, str) else f", where {found.model} is asked"
+        text = f"no server answers at {place.base_url}{asked}; start it, or name another address"
+        return [Check("model", "problem", text)]
+    refused = [
+        one
+        for one in told
+        if one.verdict is not None and one.base_url == place.server.base_url and _is_lock(one.verdict.trouble)
+    ]
+    if place.server.state == "locked" or refused:
+        return [Check("key", "problem", _locked(place.base_url, named))]
+    return [] if isinstance(found, str) else _model(found, place.server, place.base_url)
+
+
+def _is_lock(trouble: str) -> bool:
+    return "HTTP 401" in trouble or "HTTP 403" in trouble
+
+
+def _locked(base_url: str, named: Address) -> str:
+    from .problems import key_variable
+
+    cure = f"pass --api-key, or set {key_variable(named.name or None)}"
+    if named.api_key:
+        return f"{base_url} does not take the key that it is sent; {cure}"
+    return f"{base_url} wants a key, and none is sent; {cure}"
+
+
+def _model(found: Route, server: Server, base_url: str) -> list[Check]:
+    """The model of the settings is not there; gateways may serve unlisted ones."""
     from ..models.servers import find_model, nearest_model
 
-    base_url = "" if isinstance(found, str) else _same(found.base_url or "")
-    place = next((one for one in places if _same(one.base_url) == base_url), None)
-    if isinstance(found, str) or place is None:
+    lists_all = server.state == "ready" and server.kind != "openai_compatible"
+    if not lists_all or find_model(server, found.model) is not None:
         return []
-    if place.server is None:
-        text = f"no server answers at {place.base_url}, where {found.model} is asked; start it, or name another address"
-        return [Check("model", "problem", text)]
-    lists_all = place.server.state == "ready" and place.server.kind != "openai_compatible"
-    if not lists_all or find_model(place.server, found.model) is not None:
-        return []
-    near = nearest_model(found.model, [place.server])
+    near = nearest_model(found.model, [server])
     fix = f"did you mean {near}?" if near else "load it there, or name one that is listed"
-    return [Check("model", "problem", f"{found.model} is not among the models of {place.base_url}; {fix}")]
+    return [Check("model", "problem", f"{found.model} is not among the models of {base_url}; {fix}")]
 
 
 def _told(

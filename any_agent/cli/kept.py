@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -11,9 +11,11 @@ import typer
 from typer.core import TyperGroup
 
 if TYPE_CHECKING:
+    from ..errors import SessionNotFoundError
     from ..memory import MemoryStore
 
 T = TypeVar("T")
+_MOST_NAMED, _MOST_COMPARED = 5, 1_000  # sessions, the newest
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
@@ -64,17 +66,47 @@ async def known_session(store: MemoryStore, session_id: str) -> dict[str, Any]:
     Raises:
         SessionNotFoundError: there is none, or several begin so.
     """
-    from ..errors import SessionNotFoundError
-
     found = await store.session(session_id)
     if found is not None:
         return found
     alike = [row for row in await store.list_sessions(limit=100_000) if row["session_id"].startswith(session_id)]
-    if len(alike) == 1:
+    if len(alike) == 1 and session_id:
         return alike[0]
+    raise await not_found(store, session_id, [row["session_id"] for row in alike])
+
+
+async def not_found(store: Any, session_id: str, alike: Sequence[str] = ()) -> SessionNotFoundError:
+    """The error for an id that the store does not know; names those that look like it, or begin like it."""
+    from difflib import get_close_matches
+
+    from ..errors import SessionNotFoundError
+
     said = f"{len(alike)} sessions begin with {session_id!r}" if alike else f"there is no session {session_id!r}"
-    text = f"{said} in {store.path}\n  fix:   any-agent sessions lists them"
-    raise SessionNotFoundError(text, session_id=session_id)
+    ids = [row["session_id"] for row in await store.list_sessions(limit=_MOST_COMPARED)]
+    near = list(alike)[:_MOST_NAMED] or get_close_matches(session_id, ids, _MOST_NAMED)
+    named = f"; near: {', '.join(map(repr, near))}" if near else ""
+    where = getattr(store, "path", None) or "the store"
+    text = f"{said} in {where}{named}\n  fix:   any-agent sessions lists them"
+    return SessionNotFoundError(text, session_id=session_id)
+
+
+async def check_free(store: Any, session_id: str) -> None:
+    """Refuse a session that is being answered elsewhere: what is read of it now says little.
+
+    Raises:
+        SessionBusyError: names who holds it.
+    """
+    from ..errors import SessionBusyError
+    from .terminal import one_line
+
+    held = await store.holder(session_id)
+    if held is not None:
+        raise SessionBusyError(
+            f"session {one_line(session_id)} is held by {held}, which is answering a prompt of it; nothing was asked\n"
+            "  fix:   ask again when that one is done",
+            session_id=session_id,
+            holder=str(held),
+        )
 
 
 def since(text: str | None, now_s: float) -> float | None:
@@ -100,3 +132,10 @@ def cost(cost_usd: float, unpriced_calls: int, calls: int) -> str:
     if calls and unpriced_calls >= calls:
         return "-"
     return f"${cost_usd:,.4f}{'+' if unpriced_calls else ''}"
+
+
+def quoted(session_id: str) -> str:
+    """An id as a shell takes it."""
+    import shlex
+
+    return shlex.quote(session_id)

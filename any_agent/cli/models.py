@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import typer
 
 from .common import Common
-from .terminal import printable, table, tell
+from .terminal import printable, say, say_json, table, tell
 
 if TYPE_CHECKING:
     from ..models.servers import ServedModel, Server
@@ -18,7 +17,8 @@ if TYPE_CHECKING:
 def models(common: Common) -> None:
     """List the models of the servers that answer on this machine.
 
-    Window (as served), tools, vision, and whether it is loaded. Exit code 3 when no server answers.
+    Window (as served), tools, vision, and whether it is loaded. Exit code 3 when no server answers, 1 when all that do
+    want a key.
     """
     import asyncio
 
@@ -28,21 +28,30 @@ def models(common: Common) -> None:
     base_url, key = place.get("base_url"), place.get("api_key")
     servers = asyncio.run(discover([Address(base_url, api_key=key)] if base_url else None))
     if common.json:
-        print(json.dumps([asdict(server) for server in servers], ensure_ascii=False, default=str))
+        say_json([asdict(server) for server in servers])
     elif servers:
         _show(servers)
     if not servers:
         where = f" at {base_url}" if base_url else ""
         tell(f"no model server answers{where}. Start one (LM Studio, Ollama, llama.cpp, vLLM), or try: any-agent demo")
         raise typer.Exit(3)
+    locked = [server.base_url for server in servers if server.state == "locked"]
+    if len(locked) == len(servers):
+        from .problems import key_variable
+
+        problem = "does not take this key" if base_url and key else "wants a key"
+        tell(f"✗ {', '.join(locked)} {problem}: nothing is told of its models", style="red")
+        tell(f"  fix:   pass --api-key with --base-url, or set {key_variable(None)}")
+        raise typer.Exit(1)
 
 
 def _show(servers: list[Server]) -> None:
     for server in servers:
         version = f" {server.version}" if server.version else ""
-        print(printable(f"{server.kind}{version} at {server.base_url} ({server.state})"))
+        say(printable(f"{server.kind}{version} at {server.base_url} ({server.state})"))
         rows = [("model", "window", "tools", "vision", "loaded"), *[_row(model) for model in server.models]]
-        print(printable(table(rows)) if server.models else "  (no models)")
+        none = "  (wants a key)" if server.state == "locked" else "  (no models)"
+        say(table(rows) if server.models else none)
 
 
 def _row(model: ServedModel) -> tuple[str, ...]:

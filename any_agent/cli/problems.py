@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import re
 import sys
 from typing import Any
 
@@ -25,7 +25,7 @@ from ..errors import (
     ToolsUnsupportedError,
 )
 from .common import Common
-from .terminal import tell
+from .terminal import say_json, tell
 
 FAILED, USAGE, NO_PROVIDER, REFUSED, LIMIT, INTERRUPTED = 1, 2, 3, 4, 5, 130
 
@@ -54,6 +54,20 @@ def exit_code(error: BaseException) -> int:
     return FAILED
 
 
+_OUR_WORDS = (  # the library speaks to programs
+    (re.compile(r"make one with Agent\(…, record=.*\)"), "make one with any-agent run --record FILE"),
+    (re.compile(r"by argument \(Agent\('([^']*)'\), --model\)"), r"by --model (e.g. \1)"),
+    (re.compile(r"; answer_approval\(…\), then receive\(\)"), ""),
+)
+
+
+def in_our_words(text: str) -> str:
+    """An error's text for somebody who sits at a command line."""
+    for theirs, ours in _OUR_WORDS:
+        text = theirs.sub(ours, text)
+    return text
+
+
 def report(error: Exception, common: Common) -> int:
     """Tell the user; returns the exit code."""
     code = exit_code(error)
@@ -62,7 +76,7 @@ def report(error: Exception, common: Common) -> int:
 
         traceback.print_exception(error, file=sys.stderr)
     if common.json:
-        print(json.dumps({"error": as_dict(error), "exit_code": code}, ensure_ascii=False))
+        say_json({"error": as_dict(error), "exit_code": code})
     first, *rest = lines_of(error, common)
     tell(f"✗ {first}", style="red")
     for line in rest:
@@ -72,13 +86,13 @@ def report(error: Exception, common: Common) -> int:
 
 def report_interrupt(common: Common) -> None:
     if common.json:
-        print(json.dumps({"error": {"type": "KeyboardInterrupt", "message": "interrupted"}, "exit_code": INTERRUPTED}))
+        say_json({"error": {"type": "KeyboardInterrupt", "message": "interrupted"}, "exit_code": INTERRUPTED})
     tell("✗ interrupted", style="red")
 
 
 def as_dict(error: BaseException) -> dict[str, Any]:
     """An error for machines: type, message and its plain fields."""
-    told: dict[str, Any] = {"type": type(error).__name__, "message": str(error)}
+    told: dict[str, Any] = {"type": type(error).__name__, "message": in_our_words(_said(error))}
     for name in ("field", "provider", "model", "base_url", "status", "retry_after_s", "limit", "extra"):
         value = getattr(error, name, None)
         if isinstance(value, (str, int, float)):
@@ -89,6 +103,8 @@ def as_dict(error: BaseException) -> dict[str, Any]:
 def lines_of(error: BaseException, common: Common) -> list[str]:
     """The text for people, two to six lines."""
     ending = "" if common.debug else "  ·  --debug for the traceback"
+    if isinstance(error, OSError) and error.strerror and error.filename and not isinstance(error, AnyAgentError):
+        return [f"{error.filename}: {_short(error.strerror)}", f"  more:  the system refused it{ending}"]
     if not isinstance(error, AnyAgentError):
         whose = "the system refused it" if isinstance(error, OSError) else "this may be a bug"
         return [f"{type(error).__name__}: {_short(str(error))}", f"  more:  {whose}{ending}"]
@@ -107,7 +123,7 @@ def _fix(error: AnyAgentError) -> str:
         case AllModelsFailedError():
             return "start a server (e.g. `ollama serve`), or pass --model, --base-url or a key"
         case AuthenticationError() | PermissionDeniedError():
-            return f"set {_key_variable(error.provider)}, or pass --api-key"
+            return f"set {key_variable(error.provider)}, or pass --api-key"
         case ModelNotFoundError():
             return "pass --model with a name that the server knows"
         case ContextOverflowError():
@@ -124,7 +140,12 @@ def _fix(error: AnyAgentError) -> str:
         case LimitError():
             return f"raise {getattr(error, 'limit', None) or 'the limit'}"
         case _:
-            return ""
+            return str(getattr(error, "next_step", ""))
+
+
+def _said(error: BaseException) -> str:
+    """Its own message; what to do stands apart, in this program's words."""
+    return error.message if isinstance(error, AnyAgentError) else str(error)
 
 
 def _more(error: AnyAgentError) -> str:
@@ -140,7 +161,8 @@ def _more(error: AnyAgentError) -> str:
 
 
 def _message(error: AnyAgentError) -> list[str]:
-    first, *rest = [_short(line) for line in (str(error) or type(error).__name__).splitlines() if line.strip()]
+    text = in_our_words(_said(error)) or type(error).__name__
+    first, *rest = [_short(line) for line in text.splitlines() if line.strip()]
     lines = [first, *(f"  {line.strip()}" for line in rest[:5])]
     if isinstance(error, ConfigurationError) and error.field == "model" and error.value is None:
         lines += _servers_here()
@@ -163,7 +185,8 @@ def _servers_here() -> list[str]:
     return [f"  here:  a server runs: --base-url {server.base_url} --model {model.id}"]
 
 
-def _key_variable(provider: str | None) -> str:
+def key_variable(provider: str | None) -> str:
+    """The environment variables that bring a provider's key, in words."""
     from ..config.providers import known_provider
 
     known = known_provider(provider)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+from ..errors import InterruptedRunError
 from ..types import (
     AssistantMessage,
     AttemptFailed,
@@ -26,7 +26,8 @@ from ..types import (
     ToolStarted,
 )
 from .problems import as_dict, exit_code
-from .terminal import printable, table, tell
+from .run_notes import Notes, Silence, shortfall
+from .terminal import printable, put, say_json, table, tell
 
 if TYPE_CHECKING:
     from ..context import ContextUsage
@@ -66,24 +67,64 @@ def plain(value: Any) -> Any:
     return value if value is None or isinstance(value, (str, int, float, bool)) else str(value)
 
 
-class JsonOutput:
-    """One object at the end. Where asked for: `context` (how full the window is), `profile` (where time went)."""
+class Output:
+    """What every format has: the notes beside it, and what was said of the turn that is going on.
+
+    Attributes: context (how full the window is), profile (where time went), where they are asked for; max_tokens (of
+    the settings), silence (of a server that says nothing), has_ended (the result was shown).
+    """
 
     context: ContextUsage | None = None
     profile: RunProfile | None = None
+    max_tokens: int | None = None
 
     def __init__(self, *, is_quiet: bool = False) -> None:
         self._notes = Notes(is_quiet)
+        self._is_quiet = is_quiet
+        self.silence = Silence(self._notes.silent)
+        self.has_ended = False
+        self._partial: list[str] = []
+        self._last: AssistantMessage | None = None
         self._model = ""
 
     def take(self, event: Event) -> None:
         self._notes.take(event)
+        self.silence.take(event)
         if self.profile is not None:
             self.profile.take(event)
-        if isinstance(event, AssistantMessage):
-            self._model = event.model or self._model
+        if isinstance(event, TextDelta):
+            self._partial.append(event.text)
+        elif isinstance(event, (AssistantMessage, ContextTruncated)):
+            self._partial.clear()
+            self._last = event if isinstance(event, AssistantMessage) else None
+            self._model = (self._last and self._last.model) or self._model
+        elif isinstance(event, ResultMessage):
+            self.has_ended = True
+
+    def interrupted(self, session_id: str | None) -> ResultMessage:
+        """The result of a run that was stopped where no session could end it; shown, if none was."""
+        partial = "".join(self._partial)
+        error = InterruptedRunError("the run was interrupted", session_id=session_id, partial_text=partial)
+        result = ResultMessage("interrupted", result=partial, session_id=session_id or "", error=error)
+        if not self.has_ended:
+            self.take(result)
+        return result
+
+    def _tell_shortfall(self, result: ResultMessage) -> None:
+        text = shortfall(self._last, self.max_tokens) if result.error is None else ""
+        if text:
+            tell(f"! {text}", style="yellow")
+
+
+class JsonOutput(Output):
+    """One object at the end, with `context` and `profile` where they are asked for."""
+
+    def take(self, event: Event) -> None:
+        super().take(event)
         if isinstance(event, ResultMessage):
-            _write(self._told(event))
+            if not self._is_quiet:
+                self._tell_shortfall(event)
+            say_json(self._told(event))
 
     def _told(self, result: ResultMessage) -> dict[str, Any]:
         code = exit_code(result.error) if result.error else 0
@@ -101,127 +142,46 @@ class JsonOutput:
 
 
 class StreamJsonOutput(JsonOutput):
-    """One line per event."""
+    """One line per event; thoughts are among them."""
+
+    def __init__(self, *, is_quiet: bool = False) -> None:
+        super().__init__(is_quiet=is_quiet)
+        self._notes.tells_thoughts = False
 
     def take(self, event: Event) -> None:
         super().take(event)
         if not isinstance(event, ResultMessage):
-            _write(plain(event))
+            say_json(plain(event))
 
 
-def _write(told: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(told, ensure_ascii=False) + "\n")
-    sys.stdout.flush()
-
-
-class TextOutput:
+class TextOutput(Output):
     """The text as it arrives."""
 
-    context: ContextUsage | None = None
-    profile: RunProfile | None = None
-
     def __init__(self, *, is_quiet: bool = False) -> None:
-        self._notes = Notes(is_quiet)
-        self._last = "\n"
+        super().__init__(is_quiet=is_quiet)
+        self._end = "\n"
         # a file gets what the model said; a terminal must not be steered by it
         self._shown = printable if sys.stdout.isatty() else str
 
     def take(self, event: Event) -> None:
-        if isinstance(event, TextDelta):
+        is_beside = isinstance(event, ThinkingDelta) and not sys.stdout.isatty()
+        if self._end != "\n" and not isinstance(event, TextDelta) and not is_beside:
+            put("\n")
+            self._end = "\n"
+        super().take(event)
+        if isinstance(event, TextDelta) and event.text:
             text = self._shown(event.text)
-            sys.stdout.write(text)
-            sys.stdout.flush()
-            self._last = text[-1:] or self._last
-            return
-        if not isinstance(event, ThinkingDelta) and self._last != "\n":
-            sys.stdout.write("\n")
-            sys.stdout.flush()
-            self._last = "\n"
-        self._notes.take(event)
-        if self.profile is not None:
-            self.profile.take(event)
-        if isinstance(event, ResultMessage):
+            put(text)
+            self._end = text[-1:] or self._end
+        elif isinstance(event, ResultMessage):
             if self.context is not None:
                 tell(f"  context: {self.context}", style="dim")
             if self.profile is not None:
                 tell(table(self.profile.rows()), style="dim")
+            self._tell_shortfall(event)  # also when it is to be quiet: half an answer must not look like one
 
 
-def output_for(output_format: str, *, is_quiet: bool) -> TextOutput | JsonOutput:
+def output_for(output_format: str, *, is_quiet: bool) -> Output:
     """The output of a format: text, json or stream-json."""
-    if output_format == "text":
-        return TextOutput(is_quiet=is_quiet)
-    return (StreamJsonOutput if output_format == "stream-json" else JsonOutput)(is_quiet=is_quiet)
-
-
-class Notes:
-    """What happens beside the answer, on standard error: reasoning, tools, failed tries, figures."""
-
-    LOADING_EVERY_S = 10.0  # a model may load for minutes
-
-    def __init__(self, is_quiet: bool) -> None:
-        self._is_quiet = is_quiet
-        self._model = ""
-        self._is_in_line = False
-        self._loading_due_s = 0.0
-
-    def take(self, event: Event) -> None:
-        if self._is_quiet:
-            return
-        if isinstance(event, ThinkingDelta):
-            if sys.stderr.isatty():
-                tell(event.thinking, style="dim", end="")
-                self._is_in_line = not event.thinking.endswith("\n")
-            return
-        if self._is_in_line and not isinstance(event, TextDelta):
-            tell()
-            self._is_in_line = False
-        match event:
-            case AttemptFailed(attempt):
-                reason = (attempt.error or attempt.error_type or "failed").splitlines()[0]
-                tell(f"! {reason} ({attempt.duration_s:.1f} s): {attempt.then}")
-            case ModelLoading(model, base_url, waited_s):
-                if waited_s == 0 or waited_s >= self._loading_due_s:
-                    self._loading_due_s = waited_s + self.LOADING_EVERY_S
-                    since = f" ({waited_s:.0f} s)" if waited_s else ""
-                    tell(f"  loading model {model} at {base_url} …{since}", style="dim")
-            case CallReasked(tool_name=name, is_read=is_read):
-                tell(f"  {name}: unreadable arguments, asked again: {'ok' if is_read else 'failed'}", style="dim")
-            case ContextFitted(dropped, shortened) if dropped + shortened:
-                tell(f"  context: {dropped} messages left out, {shortened} results shortened", style="dim")
-            case ContextSummarized(covered_messages=covered):
-                tell(f"  context: a summary stands for {covered} messages", style="dim")
-            case ContextTruncated(reported, expected):
-                tell(f"! the server cut the prompt to {reported:,} of at least {expected:,} tokens: asked again")
-            case ToolStarted(call):
-                arguments = ", ".join(f"{name}={_brief(value)}" for name, value in call.input.items())
-                tell(f"* {call.name}({arguments})", style="dim")
-            case ToolCompleted(name, result):
-                state = "failed" if result.is_error else "ok"
-                size = len(result.as_text())
-                tell(f"  {name}: {state}  {event.duration_s * 1000:,.0f} ms  {size:,} characters", style="dim")
-            case AssistantMessage():
-                self._model = event.model or self._model
-            case ResultMessage(error=None):
-                tell(f"  {figures(event, self._model)}", style="dim")
-            case _:
-                pass
-
-
-def figures(result: ResultMessage, model: str) -> str:
-    """One line: model, turns, tokens, times, cost."""
-    parts = [model, f"{result.num_turns} turn{'' if result.num_turns == 1 else 's'}"]
-    if result.usage:
-        about = "about " if result.usage.is_estimated else ""
-        parts.append(f"{about}{result.usage.input_tokens:,} in / {result.usage.output_tokens:,} out")
-    if result.timings.first_token_s is not None:
-        parts.append(f"first token {result.timings.first_token_s:.2f} s")
-    parts.append(f"{result.timings.total_s:.1f} s")
-    if result.total_cost_usd is not None:
-        parts.append(f"${result.total_cost_usd:.4f}")
-    return " · ".join([part for part in parts if part])
-
-
-def _brief(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= 60 else text[:59] + "…"
+    kinds: dict[str, type[Output]] = {"json": JsonOutput, "stream-json": StreamJsonOutput}
+    return kinds.get(output_format, TextOutput)(is_quiet=is_quiet)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import asdict
 from enum import Enum
@@ -13,7 +12,7 @@ import typer
 
 from .common import Common
 from .kept import cost, in_store, known_session, when
-from .terminal import printable, table, tell
+from .terminal import one_line, printable, put, say, say_json, table, tell
 
 if TYPE_CHECKING:
     from ..memory import Hit, MemoryStore
@@ -44,13 +43,13 @@ def list_sessions(
 
     rows = in_store(db, read)
     if common.json:
-        print(json.dumps(rows, ensure_ascii=False, default=str))
+        say_json(rows)
         return
     head = ("session", "changed", "messages", "model", "title")
     shown = [
         (r["session_id"], when(r["updated_at"]), str(r["message_count"]), r["model"] or "-", _title(r)) for r in rows
     ]
-    print(printable(table([head, *shown], indent="")) if rows else "no sessions are kept")
+    say(table([head, *shown], indent="") if rows else "no sessions are kept")
 
 
 def _title(row: dict[str, Any]) -> str:
@@ -71,7 +70,7 @@ def show(common: Common, session_id: _ID, db: _DB = None) -> None:
     row, spent, text, entries = in_store(db, read)
     if common.json:
         told = {"session": row, "usage": asdict(spent), "entries": entries}
-        print(json.dumps(told, ensure_ascii=False, default=str))
+        say_json(told)
         return
     _write(text)
     paid = cost(spent.cost_usd, spent.unpriced_calls, spent.calls)
@@ -97,7 +96,12 @@ def export(
     if out is None:
         _write(text)
         return
-    out.write_text(text, encoding="utf-8")
+    try:
+        out.write_text(text, encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        from ..errors import InvalidInputError
+
+        raise InvalidInputError(f"{out} cannot be written: {error.strerror}", field="out") from error
     if not common.quiet:
         tell(f"wrote {out}")
 
@@ -124,7 +128,7 @@ def delete(
     rows = in_store(db, find)
     if rows and not yes and sys.stdin.isatty():
         for row in rows:
-            tell(f"{row['session_id']}  {row.get('title') or '-'}  {row['message_count']} messages")
+            tell(one_line(f"{row['session_id']}  {row.get('title') or '-'}  {row['message_count']} messages"))
         typer.confirm(f"delete {len(rows)}?", abort=True, err=True)
 
     async def remove(store: MemoryStore) -> int:
@@ -134,7 +138,7 @@ def delete(
 
     deleted = in_store(db, remove)
     if common.json:
-        print(json.dumps({"deleted": deleted}))
+        say_json({"deleted": deleted})
     elif not common.quiet:
         tell(f"deleted {deleted}")
 
@@ -147,11 +151,11 @@ def search(common: Common, query: str, limit: _LIMIT = 10, db: _DB = None) -> No
 
     hits = in_store(db, read)
     if common.json:
-        print(json.dumps([asdict(hit) for hit in hits], ensure_ascii=False))
+        say_json([asdict(hit) for hit in hits])
     for hit in () if common.json else hits:
         where = hit.citation if hit.path else hit.session_id
-        print(printable(f"{where}  {when(hit.created_at)}  {hit.role or hit.source}"))
-        print(printable(f"  {' '.join(hit.snippet.split())}"))
+        say(one_line(f"{where}  {when(hit.created_at)}  {hit.role or hit.source}"))
+        say(printable(f"  {' '.join(hit.snippet.split())}"))
     if not hits:
         tell("nothing was found")
         raise typer.Exit(1)
@@ -159,5 +163,4 @@ def search(common: Common, query: str, limit: _LIMIT = 10, db: _DB = None) -> No
 
 def _write(text: str) -> None:
     """A file gets what was said as it is; a terminal must not be steered by it."""
-    sys.stdout.write(printable(text) if sys.stdout.isatty() else text)
-    sys.stdout.flush()
+    put(printable(text) if sys.stdout.isatty() else text)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from dataclasses import asdict
@@ -13,7 +12,7 @@ import typer
 
 from .common import Common
 from .kept import cost, in_store, known_session, since
-from .terminal import printable, table
+from .terminal import one_line, say, say_json, table
 
 if TYPE_CHECKING:
     from ..memory import MemoryStore, UsageRow
@@ -64,12 +63,12 @@ def stats(
     if common.json:
         told: dict[str, Any] = {"since": start, "session_id": session, "total": _plain(total)}
         told["groups"] = {one.value: [_plain(row) for row in rows] for one, rows in found.items()}
-        print(json.dumps(told, ensure_ascii=False))
+        say_json(told)
         return
-    print(_total(total))
+    say(_total(total))
     for one, rows in found.items():
         if rows:
-            print(f"\n{printable(_table(one, rows))}")
+            say(f"\n{_table(one, rows)}")
 
 
 def _plain(row: UsageRow) -> dict[str, Any]:
@@ -104,7 +103,7 @@ def _table(group: Group, rows: list[UsageRow]) -> str:
             speed = "" if row.tokens_per_s is None else f"{row.tokens_per_s:,.0f}"
             paid = cost(row.cost_usd, row.unpriced_calls, row.calls)
             figures = (*figures, f"{row.input_tokens:,}", f"{row.output_tokens:,}", paid, first, speed)
-        lines.append((row.key or "-", *figures, _bar(size(row) / most)))
+        lines.append((one_line(row.key) or "-", *figures, _bar(size(row) / most)))
     left_out = len(rows) - len(shown)
     return table(_right(lines), indent="") + (f"\n… and {left_out} more; --json has all" if left_out else "")
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,12 +48,26 @@ _OPEN_VARIABLES = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class ConfigFile:
-    """One file, read and checked. `label` is how sources name it; `is_trusted`: the user named it, or it is theirs."""
+    """One file, read and checked. `label` is how sources name it; `is_trusted`: the user named it, or it is theirs.
+
+    `lines` holds the line of each key, by `section.key`.
+    """
 
     path: Path
     label: str
     is_trusted: bool
     sections: dict[str, dict[str, Any]] = field(default_factory=dict)
+    lines: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> Path:
+        """What a relative path in it counts from: the project's folder, else the file's own."""
+        own = self.path.absolute().parent
+        return own.parent if own.name == PROJECT_FILE.parent.name else own
+
+    def at(self, key: str) -> str:
+        """The file and, where it is known, the line of a key."""
+        return f"{self.path}, line {self.lines[key]}" if key in self.lines else str(self.path)
 
 
 def home_folder(environ: Mapping[str, str]) -> Path:
@@ -145,7 +159,8 @@ def load_config_file(
 
 
 def _read(file: ConfigFile, environ: Mapping[str, str]) -> ConfigFile:
-    loaded = _parse(file.path)
+    loaded, lines = _parse(file.path)
+    file = replace(file, lines=lines)
     if not isinstance(loaded, dict):
         raise ConfigurationError(f"{file.path}: settings are sections ({', '.join(SECTIONS)}:), not a {_kind(loaded)}")
     sections: dict[str, dict[str, Any]] = {}
@@ -157,7 +172,9 @@ def _read(file: ConfigFile, environ: Mapping[str, str]) -> ConfigFile:
         if values is None:
             continue
         if not isinstance(values, dict):
-            raise ConfigurationError(f"{file.path}: {name}: holds names and values, not a {_kind(values)}", field=name)
+            raise ConfigurationError(
+                f"{file.at(name)}: {name}: holds names and values, not a {_kind(values)}", field=name
+            )
         known = SECTIONS[name]
         for key in values:
             if known is not None and key not in known:
@@ -165,16 +182,17 @@ def _read(file: ConfigFile, environ: Mapping[str, str]) -> ConfigFile:
         if name == "options":
             _check_options(values, file)
         sections[name] = {str(key): _expand(value, f"{name}.{key}", file, environ) for key, value in values.items()}
-    return ConfigFile(file.path, file.label, file.is_trusted, sections)
+    return replace(file, sections=sections)
 
 
 def _check_options(options: dict[Any, Any], file: ConfigFile) -> None:
     for key in options:
+        where = file.at(f"options.{key}")
         if key in SECTIONS["agent"]:  # type: ignore[operator]
-            raise ConfigurationError(f"{file.path}: options.{key} belongs under agent:", field=f"options.{key}")
+            raise ConfigurationError(f"{where}: options.{key} belongs under agent:", field=f"options.{key}")
         if not file.is_trusted and key in NOT_IN_PROJECT_FILES:
             raise ConfigurationError(
-                f"{file.path}: options.{key} is not taken from a project file; give it in the program or user file",
+                f"{where}: options.{key} is not taken from a project file; give it in the program or user file",
                 field=f"options.{key}",
             )
     fallbacks = options.get("fallback_models")
@@ -185,7 +203,8 @@ def _check_options(options: dict[Any, Any], file: ConfigFile) -> None:
             owner, _ = split_model(str(entry.get("model")), canonical_provider(provider) or None, str(url))
             if may_carry_account(owner):
                 raise ConfigurationError(
-                    f"{file.path}: options.fallback_models may not give {owner} another base_url ({url})",
+                    f"{file.at('options.fallback_models')}: options.fallback_models may not give {owner} another "
+                    f"base_url ({url})",
                     field="options.fallback_models",
                 )
 
@@ -193,7 +212,7 @@ def _check_options(options: dict[Any, Any], file: ConfigFile) -> None:
 def _unknown(file: ConfigFile, key: str, hint: str, known: Mapping[str, Any] | tuple[str, ...]) -> ConfigurationError:
     allowed = ", ".join(known)
     return ConfigurationError(
-        f"{file.path}: unknown key {key!r}{hint}; known are {allowed}", field=key, allowed=allowed
+        f"{file.at(key)}: unknown key {key!r}{hint}; known are {allowed}", field=key, allowed=allowed
     )
 
 
@@ -201,7 +220,8 @@ def _kind(value: object) -> str:
     return {"list": "list", "str": "text", "int": "number", "float": "number"}.get(type(value).__name__, "single value")
 
 
-def _parse(path: Path) -> Any:
+def _parse(path: Path) -> tuple[Any, dict[str, int]]:
+    """What stands in the file, and the line of each key."""
     import yaml
 
     class Loader(yaml.SafeLoader):
@@ -216,7 +236,12 @@ def _parse(path: Path) -> Any:
         if path.stat().st_size > MAX_FILE_BYTES:
             raise ConfigurationError(f"{path}: larger than {MAX_FILE_BYTES:,} bytes: this is no settings file")
         text = path.read_text(encoding="utf-8-sig")
-        loaded = yaml.load(text, Loader)  # a SafeLoader
+        loader = Loader(text)
+        try:
+            root = loader.get_single_node()
+            loaded = {} if root is None else loader.construct_document(root)
+        finally:
+            loader.dispose()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f", line {mark.line + 1}" if mark else ""
@@ -227,7 +252,15 @@ def _parse(path: Path) -> Any:
             raise
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise ConfigurationError(f"{path}: cannot be read: {reason}", field="config") from None
-    return {} if loaded is None else loaded
+    return ({} if loaded is None else loaded), dict(_key_lines(root))
+
+
+def _key_lines(node: Any, above: str = "") -> Iterator[tuple[str, int]]:
+    """The keys of two levels, as `section.key`, with their lines."""
+    for key, value in node.value if getattr(node, "id", "") == "mapping" else ():
+        yield f"{above}{key.value}", key.start_mark.line + 1
+        if not above:
+            yield from _key_lines(value, f"{key.value}.")
 
 
 def _expand(value: Any, key: str, file: ConfigFile, environ: Mapping[str, str]) -> Any:
@@ -243,7 +276,7 @@ def _expand(value: Any, key: str, file: ConfigFile, environ: Mapping[str, str]) 
         name, instead = match.groups()
         if not file.is_trusted and not _OPEN_VARIABLES.fullmatch(name):
             raise ConfigurationError(
-                f"{file.path}: {key} asks for ${{{name}}}, which a project file may not read: it could be a secret, "
+                f"{file.at(key)}: {key} asks for ${{{name}}}, which a project file may not read: it could be a secret, "
                 f"and the file a stranger's. Use the user file, an ANY_AGENT_… variable, or name this file in "
                 f"ANY_AGENT_CONFIG_PATH",
                 field=key,
@@ -252,7 +285,8 @@ def _expand(value: Any, key: str, file: ConfigFile, environ: Mapping[str, str]) 
             return environ[name]
         if instead is None:
             raise ConfigurationError(
-                f"{file.path}: {key} asks for ${{{name}}}, which is not set; ${{{name}:-…}} would give a value instead",
+                f"{file.at(key)}: {key} asks for ${{{name}}}, which is not set; ${{{name}:-…}} would give a value "
+                f"instead",
                 field=key,
             )
         return str(instead)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from .providers import canonical_provider, normalise_base_url, provider_of_url, 
 
 ADDRESS = ("model", "provider", "base_url", "api_key", "api_version", "organization")
 NO_KEY = ("", "not-needed")
+_PATHS = ("memory_db_path", "record", "replay", "cwd")  # options that are files or folders
 
 _VARIABLES = {
     "model": ("MODEL",),
@@ -38,6 +40,24 @@ class Setting:
     name: str
     value: Any
     source: str = "default"
+    key: str = field(default="", compare=False)  # in a file: where it stands, e.g. `options.temperature`
+    line: int | None = field(default=None, compare=False)
+
+    @property
+    def place(self) -> str:
+        """The source, as exactly as it is known: `project file .agent/config.yml, line 7 (options.temperature)`."""
+        line = "" if self.line is None else f", line {self.line}"
+        return f"{self.source}{line}{f' ({self.key})' if self.key else ''}"
+
+    @property
+    def found_at(self) -> str:
+        """`<place>: ` before what is wrong with it, where it did not come by argument; else ''."""
+        return f"{self.place}: " if self.source.startswith(_GIVEN[1:]) else ""
+
+    @property
+    def is_only_a_kind(self) -> bool:
+        """`memory: type: sqlite` says what kind of store there is, not that one-off queries are to be kept."""
+        return self.key == "memory.type" and self.value is True
 
     def __repr__(self) -> str:
         shown = mask_secret(self.value) if self.name == "api_key" and self.value else self.value
@@ -146,35 +166,44 @@ def _file_address(file: ConfigFile) -> dict[str, Setting]:
     values: dict[str, Setting] = {}
     for name, value in file.sections.get("agent", {}).items():
         if isinstance(value, (dict, list, bool)):
-            raise ConfigurationError(f"{file.path}: agent.{name} must be text, not {value!r}", field=f"agent.{name}")
+            raise ConfigurationError(
+                f"{file.at(f'agent.{name}')}: agent.{name} must be text, not {value!r}", field=f"agent.{name}"
+            )
         text = "" if value is None else str(value).strip()
         if text and not (name == "api_key" and text in NO_KEY):
             target = "base_url" if name == "api_base" else name
-            values[target] = Setting(target, text, file.label)
+            values[target] = _in_file(file, target, text, f"agent.{name}")
     return values
 
 
 def _file_options(file: ConfigFile) -> dict[str, Setting]:
     """The options section, and what other sections say that is an option too."""
-    said: dict[str, object] = {}
+    said: dict[str, tuple[str, Any]] = {}
     memory, monitoring = file.sections.get("memory", {}), file.sections.get("monitoring", {})
     if "path" in memory:
-        said["memory_db_path"] = memory["path"]
+        said["memory_db_path"] = ("memory.path", memory["path"])
     if memory.get("type") in ("sqlite", "none"):
-        said["enable_memory"] = memory["type"] == "sqlite"
+        said["enable_memory"] = ("memory.type", memory["type"] == "sqlite")
     elif "type" in memory:
         kind = memory["type"]
         raise ConfigurationError(
-            f"{file.path}: memory.type {kind!r} is unknown; known are sqlite, none",
+            f"{file.at('memory.type')}: memory.type {kind!r} is unknown; known are sqlite, none",
             field="memory.type",
             value=kind,
             allowed="sqlite, none",
         )
     if "enabled" in monitoring:
-        said["enable_metrics"] = monitoring["enabled"]
+        said["enable_metrics"] = ("monitoring.enabled", monitoring["enabled"])
     for name, value in file.sections.get("options", {}).items():
-        said["context_window_size" if name == "context_window" else name] = value
-    return {name: Setting(name, value, file.label) for name, value in said.items() if value is not None}
+        said["context_window_size" if name == "context_window" else name] = (f"options.{name}", value)
+    return {name: _in_file(file, name, value, key) for name, (key, value) in said.items() if value is not None}
+
+
+def _in_file(file: ConfigFile, name: str, value: Any, key: str) -> Setting:
+    """A setting of a file; a relative path belongs to the file's project, wherever the program is started."""
+    if name in _PATHS and isinstance(value, str) and value and value != ":memory:" and not value.startswith("~"):
+        value = os.path.normpath(file.folder / value)
+    return Setting(name, value, file.label, key, file.lines.get(key))
 
 
 def _spelled(values: dict[str, Setting]) -> dict[str, Setting]:
@@ -188,8 +217,7 @@ def _spelled(values: dict[str, Setting]) -> dict[str, Setting]:
         try:
             values["base_url"] = replace(base, value=normalise_base_url(base.value, provider or prefix))
         except ConfigurationError as error:
-            where = "" if base.source == "argument" else f"{base.source}: "
             raise ConfigurationError(
-                f"{where}{error.message}", field="base_url", value=error.value, allowed=error.allowed
+                f"{base.found_at}{error.message}", field="base_url", value=error.value, allowed=error.allowed
             ) from None
     return values

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -12,6 +13,7 @@ from urllib.parse import urlsplit
 from ..errors import ConfigurationError
 from .layers import ADDRESS, NO_KEY, Setting
 from .providers import (
+    ALIASES,
     NEEDS_BASE_URL,
     PROVIDERS,
     Provider,
@@ -88,7 +90,7 @@ def route(
         settings = resolve(arguments, environ=environ, cwd=cwd)
     elif arguments:
         raise TypeError(f"route() takes settings or arguments, not both: {', '.join(sorted(arguments))}")
-    wanted = _checked_door(door or (settings["door"].value if "door" in settings else "auto"))
+    wanted = _checked_door(door or settings.get("door") or "auto")
     base = settings["base_url"]
     provider, model = _who(settings)
     known = PROVIDERS.get(provider or "")
@@ -130,28 +132,32 @@ def _who(settings: Mapping[str, Setting]) -> tuple[str | None, str]:
     """(provider, model id) of the settings."""
     given = settings["provider"] if settings["provider"].is_given else None
     base = settings["base_url"]
-    model = settings["model"].value
+    model, where = settings["model"].value, settings["model"].found_at
     if model is None:
         if settings["provider"].value == "openai" and not base.is_given:
             return "openai", DEFAULT_OPENAI_MODEL
         raise ConfigurationError(_NO_MODEL, field="model")
     if not model.strip("/ "):
-        raise ConfigurationError(f"model {model!r} is no name", field="model", value=model)
+        raise ConfigurationError(f"{where}model {model!r} is no name", field="model", value=model)
     provider, model_id = split_model(model, given.value if given else None, base.value if base.is_given else None)
     if provider is None and not base.is_given:
         raise ConfigurationError(
-            f"model {model!r} does not say who serves it{_prefix_hint(model)}: give provider='lm_studio' (or 'ollama', "
-            f"'llamacpp', 'vllm', 'openai', …) or base_url='http://…/v1', or put the provider before it: "
-            f"'lm_studio/{model}'",
-            field="model",
-            value=model,
+            f"{where}model {model!r} does not say who serves it{_advice(model)}", field="model", value=model
         )
     return provider, model_id
 
 
-def _prefix_hint(model: str) -> str:
-    prefix, slash, _ = model.partition("/")
-    return nearest(prefix, PROVIDERS) if slash and prefix not in PROVIDERS else ""
+def _advice(model: str) -> str:
+    """How to say who serves a model; a prefix that is nearly a provider's name is taken for it."""
+    prefix, slash, rest = model.partition("/")
+    is_known = canonical_provider(prefix) in PROVIDERS
+    near = get_close_matches(prefix.lower(), [*PROVIDERS, *ALIASES], 1, 0.8) if slash and not is_known else []
+    meant = f"; did you mean '{near[0]}/{rest}'? Otherwise" if near else ":"
+    before = "" if near else f", or put the provider before it: 'lm_studio/{model}'"
+    return (
+        f"{meant} give provider='lm_studio' (or 'ollama', 'llamacpp', 'vllm', 'openai', …) or base_url='http://…/v1'"
+        f"{before}"
+    )
 
 
 def _refuse_unknown(provider: Setting, door: str) -> None:
@@ -159,9 +165,10 @@ def _refuse_unknown(provider: Setting, door: str) -> None:
     if name in NEEDS_BASE_URL:
         raise ConfigurationError(f"provider {name!r} needs a base_url", field="base_url")
     if door != "litellm":
-        allowed = ", ".join(PROVIDERS)
+        allowed, where = ", ".join(PROVIDERS), provider.found_at
+        told = "" if where else f" ({provider.source})"
         raise ConfigurationError(
-            f"provider {name!r} ({provider.source}) is unknown{nearest(name, PROVIDERS)}; known are lm_studio, ollama, "
+            f"{where}provider {name!r}{told} is unknown{nearest(name, PROVIDERS)}; known are lm_studio, ollama, "
             f"llamacpp, vllm, openai, anthropic and others. Give a base_url for a server of your own, or "
             f"door='litellm' for another provider of LiteLLM",
             field="provider",
@@ -182,10 +189,12 @@ def _check_redirect(provider: str | None, base: Setting) -> None:
 
 
 def _checked_door(door: object) -> Literal["auto", "litellm", "direct"]:
+    where = door.found_at if isinstance(door, Setting) else ""
+    door = door.value if isinstance(door, Setting) else door
     if door == "auto" or door == "litellm" or door == "direct":
         return door
     raise ConfigurationError(
-        f"door {door!r} is unknown; known are auto, litellm, direct",
+        f"{where}door {door!r} is unknown; known are auto, litellm, direct",
         field="door",
         value=door,
         allowed="auto, litellm, direct",

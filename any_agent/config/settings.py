@@ -27,6 +27,7 @@ from .providers import (
     read_ollama_host,
     split_model,
 )
+from .wrong_options import no_such_option
 
 
 def get_base_url(
@@ -97,9 +98,7 @@ def resolve(
             if name in ADDRESS:
                 continue
             if known_options is not None and name not in known_options and " file " in setting.source:
-                raise ConfigurationError(
-                    f"{setting.source}: there is no option {name!r}{nearest(name, known_options)}", field=name
-                )
+                raise ConfigurationError(f"{setting.place}: {no_such_option(name, known_options)}", field=name)
             settings.setdefault(name, setting)
     return settings
 

@@ -14,6 +14,7 @@ from ..errors import ConfigurationError, InvalidInputError
 PATTERN = "Chapter*.md"
 PART_LINES, PART_CHARS = 120, 12_000
 _LEAST_CHARS, _CHARS_PER_TOKEN, _INSTRUCTION_TOKENS = 800, 3.5, 800
+_TEXT_SHARE, _MOST_SHARE = 0.45, 0.75  # of what the instructions leave; the rest is for the answer
 _NUMBERED = re.compile(r"^[ ]*(\d+) \|(?: (.*))?$")
 
 
@@ -144,8 +145,25 @@ def split_parts(lines: Sequence[str], part_lines: int, part_chars: int, overlap_
 
 def chars_for_window(window_tokens: int, most_chars: int = PART_CHARS) -> int:
     """How long a part may be so that it fits a window together with instructions and answer."""
-    text_tokens = (window_tokens - _INSTRUCTION_TOKENS) * 0.45
+    text_tokens = (window_tokens - _INSTRUCTION_TOKENS) * _TEXT_SHARE
     return max(min(int(text_tokens * _CHARS_PER_TOKEN), most_chars), _LEAST_CHARS)
+
+
+def chars_that_fit(window_tokens: int, instruction_tokens: int, tokens_per_char: float) -> int:
+    """The same where a server has counted: no guess is needed, and the least part is as small as it must be."""
+    room = max(window_tokens - instruction_tokens, 0) / tokens_per_char
+    return max(min(int(room * _TEXT_SHARE), PART_CHARS), min(int(room * _MOST_SHARE), _LEAST_CHARS), 1)
+
+
+def halves(lines: Sequence[str], part: Part) -> tuple[Part, Part] | None:
+    """The part in two, between paragraphs where it can be; None: it is one line."""
+    first, last = part.first_line, part.last_line
+    if last <= first:
+        return None
+    middle, most = (first + last - 1) // 2, (last - first + 1) // 4
+    ends = [n for n in range(max(first, middle - most), min(last - 1, middle + most) + 1) if not lines[n - 1].strip()]
+    end = min(ends, key=lambda n: abs(n - middle), default=middle)
+    return Part(first, end), Part(end + 1, last)
 
 
 def _last_that_fits(lines: Sequence[str], first: int, part_lines: int, part_chars: int) -> int:

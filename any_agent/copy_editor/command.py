@@ -12,7 +12,6 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from ..errors import AnyAgentError, ConfigurationError
-from .chapters import chars_for_window
 from .editor import DEFAULT_OUT, CopyEditorAgent
 from .issues import SEVERITIES
 from .offline_model import NOTE, OfflineProofreader
@@ -164,7 +163,6 @@ async def _proofread(
         agent = CopyEditorAgent(novel_metadata=novel, jobs=jobs, on_step=on_step, **fields)
         async with agent:
             try:
-                await _fit_parts(agent)
                 told = await agent.analyze_novel(resume=resume)
             except (AnyAgentError, asyncio.CancelledError):
                 if is_told_what_is_done and agent.run_id is not None:
@@ -172,18 +170,6 @@ async def _proofread(
                 raise
             await agent.generate_index_report(told["run_id"])
             return agent.db.load_run(told["run_id"])
-
-
-async def _fit_parts(agent: CopyEditorAgent) -> None:
-    """Parts as small as the window that a local server really gives the model; some cut longer prompts silently."""
-    if agent.model_note or agent.options.window_tokens or agent.route.door != "direct":
-        return
-    from ..models.servers import served_window
-
-    route = agent.route
-    window = await served_window(str(route.base_url), route.model, api_key=route.api_key, provider=route.provider)
-    if window is not None:
-        agent.part_chars = chars_for_window(window.tokens)
 
 
 def _keep_what_is_done(agent: CopyEditorAgent, run_id: int, screen: Screen) -> None:

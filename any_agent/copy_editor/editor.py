@@ -36,6 +36,7 @@ from .chapters import (
     numbered,
     read_lines,
 )
+from .fitting import chars_at_server
 from .issues import Issue, Rejected, as_said, check_issue, clean
 from .offline_model import NAME as OFFLINE
 from .offline_model import OfflineProofreader
@@ -82,7 +83,7 @@ class CopyEditorAgent(Agent):
             of the reports); `style_guide` and `known_words` (files; default: style_guide.md and known_words.txt beside
             the chapters).
         part_lines, part_chars: a longer chapter is asked about in parts of at most so much. Without part_chars it
-            follows from the option `context_window_size`.
+            follows from the option `context_window_size` or what a local server tells of its window and tokens.
         jobs: chapters read at the same time.
         on_step: called with each Step.
     """
@@ -102,7 +103,7 @@ class CopyEditorAgent(Agent):
     ) -> None:
         for name, value in (("part_lines", part_lines), ("part_chars", part_chars), ("jobs", jobs)):
             if value is not None and value < 1:
-                raise ConfigurationError(f"{name}={value} is not allowed: at least 1", field=name, value=value)
+                raise ConfigurationError(f"{name}={value} must be at least 1", field=name, value=value)
         super().__init__(OfflineProofreader() if model == OFFLINE else model, provider, options, **fields)
         self.novel: dict[str, Any] = dict(novel_metadata or {})
         self.output_folder = Path(self.novel.get("research_output") or DEFAULT_OUT)
@@ -110,6 +111,7 @@ class CopyEditorAgent(Agent):
         window_tokens = self.options.window_tokens
         self.part_lines, self.jobs = part_lines, jobs
         self.part_chars = part_chars or (chars_for_window(window_tokens) if window_tokens else PART_CHARS)
+        self._is_fitted = part_chars is not None  # to the window that the server really gives
         self.run_id: int | None = None  # of the run that analyze_novel began last
         self._on_step = on_step
         self._known: dict[str, Chapter] = {}
@@ -150,6 +152,7 @@ class CopyEditorAgent(Agent):
                 chapter that fails for reasons of its own is named in `stats["failed"]` instead.
         """
         chapters = await asyncio.to_thread(self.chapters)
+        await self._fit_parts()
         run = await asyncio.to_thread(self._begin, chapters, resume)
         self.run_id = run.run_id
         todo = iter(list(enumerate(chapters, 1)))
@@ -174,6 +177,7 @@ class CopyEditorAgent(Agent):
         """
         chapter = self._chapter(Path(chapter_path))
         lines = await asyncio.to_thread(read_lines, chapter.path)
+        await self._fit_parts()
         record = await ChapterReading(self, chapter, lines).run(
             lambda part, parts: self._tell("part", chapter, part=part, parts=parts)
         )
@@ -211,6 +215,20 @@ class CopyEditorAgent(Agent):
         return {"temperature": DEFAULT_TEMPERATURE} if self.route.door == "direct" else {}
 
     # -------------------------------------------------------------- one chapter after another
+
+    async def _fit_parts(self) -> None:
+        """Once: parts as small as the window of a local server asks for, unless `part_chars` was given."""
+        if self._is_fitted:
+            return
+        self._is_fitted = True
+        if self._own_model is None and self.options.replay is None:
+            self.options = await self.options.settled()
+            self.part_chars = await chars_at_server(self) or self.part_chars
+
+    @property
+    def known_chapters(self) -> list[Chapter]:
+        """The chapters that were named or found so far."""
+        return list(self._known.values())
 
     def _begin(self, chapters: list[Chapter], resume: bool) -> RunRecord:
         settings = (self.model, self.model_note, self.build_system_prompt(), self.part_lines, self.part_chars)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from math import inf
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from ..errors import ContextOverflowError, OutputError, StreamInterruptedError
 from ..session import AgentSession
 from ..types import AgentResponse
 from .answers import find_issue_list
-from .chapters import Chapter, Part, content_hash, split_parts
+from .chapters import Chapter, Part, content_hash, halves, split_parts
 from .issues import Issue, Rejected, as_said, check_issue, without_repeats
 from .prompts import CORRECTION, chapter_prompt
 from .records import ChapterRecord
@@ -19,7 +20,8 @@ from .records import ChapterRecord
 if TYPE_CHECKING:
     from .editor import CopyEditorAgent
 
-_LEAST_LINES = 8  # of a part that is asked in halves because it does not fit the window
+_MOST_OVERFLOWS = 32  # of one chapter; parts that are cut smaller fit long before, or never
+_LIKE_IT = 0.8  # a part of so much of one that did not fit is not tried
 
 
 class ChapterReading:
@@ -33,6 +35,8 @@ class ChapterReading:
         self._rejected: list[Rejected] = []
         self._notes: list[str] = []
         self._responses: list[AgentResponse] = []
+        self._overflows = 0
+        self._too_long = inf  # characters of the shortest part that did not fit
 
     async def run(self, on_part: Callable[[int, int], None]) -> ChapterRecord:
         """Ask about every part, one after another.
@@ -71,17 +75,23 @@ class ChapterReading:
         )
 
     async def _ask(self, part: Part) -> None:
-        try:
-            said = await self._said_whole(part)
-        except ContextOverflowError:
-            middle = (part.first_line + part.last_line) // 2
-            if part.last_line - part.first_line + 1 < 2 * _LEAST_LINES:
-                raise
-            self._notes.append(f"{part} did not fit the model's window and were asked in halves")
-            for half in (Part(part.first_line, middle), Part(middle + 1, part.last_line)):
+        pieces = halves(self._lines, part)
+        if pieces is None or self._chars(part) < _LIKE_IT * self._too_long:
+            try:
+                self._check(await self._said_whole(part))
+                return
+            except ContextOverflowError:
+                self._overflows += 1
+                if pieces is None or self._overflows > _MOST_OVERFLOWS:
+                    raise
+                self._too_long = min(self._too_long, self._chars(part))
+                self._notes.append(f"{part} did not fit the model's window and were asked in halves")
+        for half in pieces:
+            if any(line.strip() for line in self._lines[half.first_line - 1 : half.last_line]):
                 await self._ask(half)
-            return
-        self._check(said)
+
+    def _chars(self, part: Part) -> int:
+        return sum(len(line) + 1 for line in self._lines[part.first_line - 1 : part.last_line])
 
     async def _said_whole(self, part: Part) -> list[Any]:
         try:

@@ -74,9 +74,10 @@ async def take(store: Any, session_id: str, owner: str, lease_s: float | None = 
         MemoryStoreError: the store failed.
     """
     wanted_s = lease_s or float(getattr(store, "lease_s", LEASE_S))
-    asked = in_background(_leased(store, session_id, owner, wanted_s))
+    told: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    asked = in_background(_tell(_leased(store, session_id, owner, wanted_s), told))
     try:
-        fence = await asyncio.shield(asked)
+        fence = await told
     except asyncio.CancelledError:
         await asyncio.wait({in_background(_given_back(asked, store, session_id))}, timeout=PATIENCE_S)
         raise
@@ -102,9 +103,10 @@ async def _until_done(work: asyncio.Future[Any]) -> None:
         raise
 
 
-async def _given_back(asked: asyncio.Future[int], store: Any, session_id: str) -> None:
+async def _given_back(asked: asyncio.Future[int | None], store: Any, session_id: str) -> None:
     with contextlib.suppress(Exception):
-        await _released(store, session_id, await asked)
+        if (fence := await asked) is not None:
+            await _released(store, session_id, fence)
 
 
 async def _released(store: Any, session_id: str, fence: int) -> None:
@@ -123,16 +125,21 @@ def in_background(work: Any) -> asyncio.Future[Any]:
 async def unbroken(work: Coroutine[Any, Any, Any]) -> Any:
     """Wait for the work, which goes on when the caller is cancelled: `asyncio.shield`, one turn of the loop earlier."""
     told: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-    in_background(_tell(work, told))
-    return await told
+    task = asyncio.ensure_future(_tell(work, told))
+    try:
+        return await told
+    except asyncio.CancelledError:
+        in_background(task)  # until now this frame has held it
+        raise
 
 
-async def _tell(work: Coroutine[Any, Any, Any], told: asyncio.Future[Any]) -> None:
+async def _tell(work: Coroutine[Any, Any, Any], told: asyncio.Future[Any]) -> Any:
     try:
         result = await work
     except BaseException as error:
         if not told.done():
             told.set_exception(error)
-        return
+        return None
     if not told.done():
         told.set_result(result)
+    return result

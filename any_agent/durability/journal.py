@@ -55,6 +55,7 @@ class Journal:
         self.store = store
         self.session_id = session_id
         self.keeps_interactions = keeps_interactions
+        self.tells_answers = True  # somebody is told of an answer before the run's result is there
         self.results: dict[str, ToolResultBlock] = {}
         self.used_ids: set[str] = set()  # of all calls there were, also of those that were rewound
         self.is_resumed = False
@@ -141,14 +142,14 @@ class Journal:
         """
         holder = hold or self.hold
         if holder is None:
-            text = f"the run of session {self.session_id} is over: nothing was written"
+            text = f"the run of session {self.session_id!r} is over: nothing was written"
             raise SessionFencedError(text, session_id=self.session_id)
         await unbroken(self._commit(messages, extra, holder, is_last))
 
     async def _commit(self, messages: Sequence[Message], extra: Sequence[Entry], hold: Hold, is_last: bool) -> None:
         async with self._lock:
-            held, new = list(self._held), list(messages[len(self._seqs) :])
-            entries = [*held, *[message_entry(m) for m in new], *extra]
+            held, new = self._held[:], messages[len(self._seqs) :]
+            entries = [*held, *map(message_entry, new), *extra]
             if not entries:
                 return
             for entry in entries:
@@ -187,7 +188,7 @@ class Journal:
         Args:
             calls: ledger rows of the model calls that the event tells of.
         """
-        if isinstance(event, AssistantMessage):
+        if isinstance(event, AssistantMessage) and (self.tells_answers or event.tool_calls):
             await self.commit(messages, calls)
         elif isinstance(event, ToolStarted):
             if _effect(registry, event.call.name) == "once":
@@ -387,11 +388,10 @@ _commits_left: list[int] = []
 
 def die_if_asked() -> None:
     """For crash tests: `ANY_AGENT_KILL_AT=n` kills the process (SIGKILL) at the n-th side of a commit."""
-    asked = os.environ.get("ANY_AGENT_KILL_AT")
-    if asked is None:
+    if "ANY_AGENT_KILL_AT" not in os.environ:
         return
     if not _commits_left:
-        _commits_left.append(int(asked))
+        _commits_left.append(int(os.environ["ANY_AGENT_KILL_AT"]))
     _commits_left[0] -= 1
     if _commits_left[0] == 0:
         os.kill(os.getpid(), signal.SIGKILL)

@@ -12,7 +12,10 @@ from ..protocols import Model
 from ..tools import ToolRegistry
 
 _log = logging.getLogger("any_agent")
-ASKED_BY = frozenset({"enable_memory", "memory_db_path", "store"})
+# A one-off query is kept only where this is given; a store that is named says where, not whether.
+ASKED_BY = frozenset({"enable_memory"})
+# What somebody named must work; what was only the default may fail with a warning.
+NAMED_BY = ASKED_BY | {"memory_db_path", "store"}
 
 
 class Keeper:
@@ -41,17 +44,18 @@ class Keeper:
         """The opened store; None when this run is not kept: memory is off, or a one-off query that did not ask for it.
 
         Raises:
-            MemoryStoreError: it was asked for and cannot be opened.
+            MemoryStoreError: it was asked for or named and cannot be opened.
         """
         is_asked = bool(options.model_fields_set & ASKED_BY)
-        if not options.enable_memory or not (is_asked or is_conversation) or (self._is_given_up and not is_asked):
+        is_named = bool(options.model_fields_set & NAMED_BY)
+        if not options.enable_memory or not (is_asked or is_conversation) or (self._is_given_up and not is_named):
             return None
         store = self.store_of(options)
         if not any(store is one for one in self._opened):
             try:
                 await store.open()
             except MemoryStoreError as error:
-                if is_asked:
+                if is_named:
                     raise
                 self._is_given_up = True
                 _log.warning("conversations are not kept: %s (enable_memory=False silences this)", error)

@@ -112,7 +112,13 @@ class AnyStore(ABC):
         return done
 
     async def _query_vector(self, query: str) -> bytes | None:
-        """The query's vector; those of new texts are made first. None: search by words alone, as when `embed` fails."""
+        """The query's vector; those of new texts are made first. None: search by words alone, as when `embed` fails.
+
+        Raises:
+            InvalidInputError: the query is no text.
+        """
+        if not isinstance(query, str):
+            raise InvalidInputError(f"search takes text, not {query!r:.80}", field="query", value=query)
         if self._embed is None or not query.strip():
             return None
         found: bytes | None = None

@@ -31,9 +31,8 @@ def append(
     db: sqlite3.Connection, session_id: str, rows: Sequence[Row], fence: int | None, is_last: bool = False
 ) -> int:
     """Add the rows; returns the seq of the last one. Makes the session when there is none."""
-    if fence is not None:
-        check_fence(db, session_id, fence)
-    seq = last_seq(db, session_id)
+    known = check_fence(db, session_id, fence) if fence is not None else None
+    seq = last_seq(db, session_id) if known is None else known
     for row in rows:
         seq += 1
         _ADD.get(row.kind.name, _insert)(db, session_id, seq, row)

@@ -63,43 +63,46 @@ def _start_of(pid: int) -> str:
         return ""
 
 
-_LEASE = f"SELECT owner, fence, host, pid, process_start, acquired_at, expires_at, ttl_s, {_NOW} FROM leases"
+_LEASE = (
+    f"SELECT owner, fence, host, pid, process_start, acquired_at, expires_at, ttl_s, {_NOW}, "
+    "(SELECT last_seq FROM sessions s WHERE s.session_id = l.session_id) FROM leases l WHERE session_id = ?"
+)
 
 
 def _row(db: sqlite3.Connection, session_id: str) -> Sequence[Any] | None:
-    found: Sequence[Any] | None = db.execute(f"{_LEASE} WHERE session_id = ?", (session_id,)).fetchone()
+    found: Sequence[Any] | None = db.execute(_LEASE, (session_id,)).fetchone()
     return found
 
 
 def _holder(session_id: str, row: Sequence[Any]) -> Holder | None:
     """Who holds it by this row: nobody when it was given back."""
-    owner, fence, host, pid, _, acquired_at, expires_at, _, _ = row
+    owner, fence, host, pid, _, acquired_at, expires_at, *_ = row
     return Holder(session_id, owner, fence, host, pid, acquired_at, expires_at) if owner else None
 
 
+def _is_held(row: Sequence[Any]) -> bool:
+    """Expired leases and those of dead processes hold nothing."""
+    return bool(row[6] > row[8]) and not Process(*row[2:5]).is_known_dead
+
+
 def holder(db: sqlite3.Connection, session_id: str) -> Holder | None:
-    """Who holds the session now; expired leases and those of dead processes hold nothing."""
+    """Who holds the session now."""
     row = _row(db, session_id)
-    if row is None or row[6] <= row[8] or Process(*row[2:5]).is_known_dead:
-        return None
-    return _holder(session_id, row)
+    return _holder(session_id, row) if row and _is_held(row) else None
 
 
 def lease(db: sqlite3.Connection, session_id: str, owner: str, ttl_s: float, process: Process) -> int:
-    held = holder(db, session_id)
-    if held is not None and held.owner != owner:
-        left_s = held.expires_at - float(db.execute(f"SELECT {_NOW}").fetchone()[0])
+    row = _row(db, session_id)
+    if row is not None and row[0] != owner and _is_held(row):
+        held, left_s = _holder(session_id, row), row[6] - row[8]
         raise SessionBusyError(
-            f"session {session_id} is held by {held}; it is free when that one closes it, or "
-            f"{max(0.0, left_s):.0f} s after its last sign of life",
+            f"session {session_id!r} is held by {held}; it is free when that one closes it, or "
+            f"{left_s:.0f} s after its last sign of life",
             session_id=session_id,
             holder=str(held),
         )
-    last = db.execute(
-        "SELECT fence FROM leases WHERE session_id = ? UNION ALL SELECT value FROM meta WHERE name = 'fence'",
-        (session_id,),
-    ).fetchone()
-    fence = int(last[0]) + 1
+    last = row[1] if row else db.execute("SELECT value FROM meta WHERE name = 'fence'").fetchone()[0]
+    fence = int(last) + 1
     db.execute(
         f"REPLACE INTO leases (session_id, owner, fence, host, pid, process_start, ttl_s, acquired_at, expires_at) "
         f"VALUES (?, ?, ?, ?, ?, ?, ?, {_NOW}, {_NOW} + ?)",
@@ -108,24 +111,28 @@ def lease(db: sqlite3.Connection, session_id: str, owner: str, ttl_s: float, pro
     return fence
 
 
-def check_fence(db: sqlite3.Connection, session_id: str, fence: int, ttl_s: float | None = None) -> None:
-    """Refuse an old fence; prolong the lease of the right one, when half its time is over or `ttl_s` is given."""
+def check_fence(db: sqlite3.Connection, session_id: str, fence: int, ttl_s: float | None = None) -> int | None:
+    """Refuse an old fence; prolong the lease of the right one, when half its time is over or `ttl_s` is given.
+
+    Returns: the session's last seq; None: it has no row yet.
+    """
     row = _row(db, session_id)
     if row is None or row[1] != fence or not row[0]:
         held = None if row is None else _holder(session_id, row)
         by = f"; {held} holds it now" if held else ""
         raise SessionFencedError(
-            f"session {session_id} was taken over{by}: nothing was written; resume it to go on",
+            f"session {session_id!r} was taken over{by}: nothing was written; resume it to go on",
             session_id=session_id,
             holder=str(held) if held else None,
         )
-    expires_at, old_ttl_s, now = row[6:]
+    expires_at, old_ttl_s, now, last_seq = row[6:]
     if ttl_s is not None or expires_at - now < old_ttl_s / 2:
         new_ttl_s = old_ttl_s if ttl_s is None else ttl_s
         db.execute(
             f"UPDATE leases SET ttl_s = ?, expires_at = {_NOW} + ? WHERE session_id = ?",
             (new_ttl_s, new_ttl_s, session_id),
         )
+    return None if last_seq is None else int(last_seq)
 
 
 def renew(db: sqlite3.Connection, session_id: str, fence: int, ttl_s: float) -> None:

@@ -152,10 +152,8 @@ class Link:
                 job.error = explained(job.error, self.path)
             by_loop.setdefault(job.loop, []).append(job)
         for loop, own in by_loop.items():
-            try:
+            with contextlib.suppress(RuntimeError):  # the loop was closed; nobody waits
                 loop.call_soon_threadsafe(_answer_all, own)
-            except RuntimeError:  # the loop was closed; nobody waits
-                pass
 
     # ---------------------------------------------------------- the end
 

@@ -48,7 +48,7 @@ class MemoryStore(SearchingStore):
     ) -> None:
         if durability not in ("power", "process"):
             raise ConfigurationError(
-                f"durability={durability!r} is not allowed: power or process",
+                f"durability={durability!r} must be power or process",
                 field="durability",
                 value=durability,
                 allowed="power, process",

@@ -7,10 +7,12 @@ import json
 from typing import Any, Literal
 
 from .. import config
+from ..config.layers import NO_KEY
 from ..config.providers import proxy_for
 from ..errors import InvalidResponseError, ProviderTimeoutError, StreamInterruptedError
 from . import failures
 from .failures import Where
+from .halves import whole
 
 _MOST_ANSWER_BYTES = 200_000_000
 
@@ -53,10 +55,15 @@ class Embeddings:
         if not texts:
             return []
         route = self._route = self._route or config.route(config.resolve(self._named), door=self._door)
-        where = Where(route.model, route.provider, route.base_url, (route.api_key,) if route.api_key else ())
+        where = Where(
+            route.model,
+            route.provider,
+            route.base_url,
+            (route.api_key,) if route.api_key not in (None, *NO_KEY) else (),
+        )
         ask = self._ask_litellm if route.door == "litellm" else self._ask_server
         try:
-            data = await asyncio.wait_for(ask(route, where, texts), self._timeout_s)
+            data = await asyncio.wait_for(ask(route, where, [whole(text) for text in texts]), self._timeout_s)
         except asyncio.TimeoutError:
             raise where.error(ProviderTimeoutError, f"no vectors within {self._timeout_s:g} s (timeout_s)") from None
         return _vectors(data, len(texts), where)

@@ -115,7 +115,7 @@ def refuses_tools(error: BaseException) -> bool:
         isinstance(error, ProviderError)
         and not error.delivered_chars
         and error.status in (400, 404, 422, 500, 501)
-        and bool(re.search(_REFUSED, str(error), re.I | re.S))
+        and bool(re.search(_REFUSED, error.message, re.I | re.S))  # not our own advice
     )
 
 

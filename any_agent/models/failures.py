@@ -17,6 +17,7 @@ from ..errors import (
     AuthenticationError,
     ContentPolicyError,
     ContextOverflowError,
+    InvalidResponseError,
     ModelLoadingError,
     ModelNotFoundError,
     PermissionDeniedError,
@@ -29,6 +30,7 @@ from ..errors import (
     ServerUnreachableError,
     ToolsUnsupportedError,
 )
+from .halves import mended, whole
 
 RETRY_AFTER_CAP_S = 120.0
 _SHOWN_CHARS = 600
@@ -45,10 +47,11 @@ class Where:
     secrets: tuple[str, ...] = ()
 
     def error(self, kind: type[ProviderError], message: str, **values: Any) -> ProviderError:
-        """A ProviderError that names this place."""
+        """A ProviderError that names this place, and what to do next."""
         place = f" at {self.base_url}" if self.base_url else f" ({self.provider})" if self.provider else ""
-        text = _redacted(f"{self.model}{place}: {message}", self.secrets)
-        return kind(text, provider=self.provider, model=self.model, base_url=self.base_url, **values)
+        fix = "" if not kind.next_step or "\n  fix: " in message else f"\n  fix: {kind.next_step}"
+        text = _redacted(whole(f"{self.model}{place}: {message}{fix}"), self.secrets)
+        return kind(text, provider=self.provider, model=self.model, base_url=self.base_url, **mended(values))
 
 
 # ------------------------------------------------------------------ the table
@@ -154,9 +157,7 @@ def from_answer(
     if said.is_overflow or _is_overflow(about, code):
         return overflow(where, said.text or about, status=status, fields=said.fields)
     kind = _kind_by_text(about, code) or otherwise or _kind_by_status(code, in_stream)
-    hint = _HINTS.get(kind, "")
-    if status == 404 and kind is RequestRejectedError:
-        hint = "\n  fix: nothing is served at this path; check base_url (most servers want it to end in /v1)."
+    hint = _hint(kind, where, status, values["retry_after_s"])
     shown = said.text or f"HTTP {status} with an empty body"
     prefix = "the server said in its stream: " if in_stream else f"HTTP {status}: " if status else ""
     return where.error(kind, f"{prefix}{shown[:_SHOWN_CHARS]}{hint}", **values)
@@ -168,10 +169,11 @@ def overflow(
     """A ContextOverflowError with the numbers the server told."""
     current, maximum = _overflow_numbers(text, fields or {})
     is_answer = current is not None and maximum is not None and current < maximum
+    fix = "\n  fix: lower max_tokens, or shorten the prompt." if is_answer else ""
     what = "prompt and answer together do not fit" if is_answer else "the prompt does not fit"
     return where.error(
         ContextOverflowError,
-        f"{what} the model's window: {text[:_SHOWN_CHARS]}",
+        f"{what} the model's window: {text[:_SHOWN_CHARS]}{fix}",
         status=status,
         current_tokens=current,
         max_tokens=maximum,
@@ -181,14 +183,31 @@ def overflow(
 def unreachable(where: Where, cause: str) -> ProviderError:
     """Nobody answers: says what to start; or that the two do not agree on TLS."""
     if "SSL" not in cause:
-        return where.error(
-            ServerUnreachableError, f"no server answered ({cause}).{_start_hint(where)}", original_error=cause
-        )
+        from . import next_steps
+
+        more = "\n  more: any-agent doctor   ·   no model at all? any-agent demo"
+        said = f"no server answered ({cause}).\n  fix: {next_steps.for_start(where.base_url)}{more}"
+        return where.error(ServerUnreachableError, said, original_error=cause)
     fix = "if it speaks plain HTTP, begin base_url with http://"
     if "CERTIFICATE" in cause:
         fix = "set SSL_CERT_FILE to a file with the certificate that signed the server's, before the start"
     said = f"no secure connection to the server ({cause}).\n  fix: {fix}."
     return where.error(ServerUnreachableError, said, original_error=cause)
+
+
+def no_answer(where: Where, what: str, **values: Any) -> ProviderError:
+    """Something answers, but not as a model server does: a web page, mostly."""
+    from . import next_steps
+
+    return where.error(InvalidResponseError, f"{what}\n  fix: {next_steps.for_address(where.base_url)}", **values)
+
+
+def with_next_step(error: ProviderError) -> ProviderError:
+    """The same error, with what to do about its kind, unless it says so already."""
+    if error.next_step and error.message and "\n  fix: " not in error.message:
+        error.message += f"\n  fix: {error.next_step}"
+        error.args = (error.message,)
+    return error
 
 
 def _kind_by_text(text: str, status: int) -> type[ProviderError] | None:
@@ -228,14 +247,21 @@ def _is_overflow(text: str, status: int) -> bool:
     return bool(re.search(_OVERFLOW, text, re.I | re.S))
 
 
-_HINTS: Mapping[type[ProviderError], str] = {
-    AuthenticationError: "\n  fix: pass api_key=… or set the provider's key in the environment.",
-    QuotaExceededError: "\n  fix: the account has no credit left; waiting does not help.",
-    ModelNotFoundError: "\n  fix: load the model on the server, or name one that it lists (any-agent doctor).",
-    ModelLoadingError: " (it is still loading)",
-    ToolsUnsupportedError: "\n  fix: start the server with tools (llama-server --jinja, vLLM --enable-auto-tool-choice)"
-    " or pass tool_mode='prompt', or enable_tools=False.",
-}
+def _hint(kind: type[ProviderError], where: Where, status: int | None, wait_s: float | None) -> str:
+    """The cure that this place or status needs; '': the kind's own, which every error of it tells."""
+    from . import next_steps
+
+    if kind is AuthenticationError:
+        fix = next_steps.for_key(where.provider, where.base_url, was_sent=bool(where.secrets))
+    elif kind is RequestRejectedError and status is not None and 300 <= status < 400:
+        fix = "give the final address as base_url."
+    elif kind is RequestRejectedError and status in (404, 405):
+        fix = f"nothing is served at this path; {next_steps.for_address(where.base_url)}"
+    elif kind is RateLimitError and wait_s:
+        fix = f"wait {wait_s:.0f} s, ask fewer things at a time, or add fallback_models."
+    else:
+        return ""
+    return f"\n  fix: {fix}"
 
 
 # ------------------------------------------------------------------ reading what was said
@@ -339,20 +365,3 @@ def _redacted(text: str, secrets: tuple[str, ...]) -> str:
         if len(secret) > 3:
             text = text.replace(secret, "***")
     return re.sub(r"\b((sk|key|gsk|xai)[-_]|AIza)[A-Za-z0-9_-]{8,}|Bearer +\S+", "***", text)
-
-
-_STARTS = {
-    ":1234": "start LM Studio's server (Developer tab, or `lms server start`)",
-    ":11434": "start Ollama (`ollama serve`)",
-    ":8080": "start llama.cpp (`llama-server -m model.gguf`)",
-    ":8000": "start vLLM (`vllm serve MODEL`)",
-}
-
-
-def _start_hint(where: Where) -> str:
-    base_url = where.base_url or ""
-    start = next((hint for port, hint in _STARTS.items() if f"{port}/" in f"{base_url}/"), None)
-    if start is None and re.search(r"//(localhost|127\.|\[::1\])", base_url):
-        start = "start the model server there"
-    first = f"{start}, or " if start else ""
-    return f"\n  fix:  {first}check base_url.\n  more: any-agent doctor   ·   no model at all? any-agent demo"

@@ -22,6 +22,7 @@ from ..types import (
     ThinkingDelta,
 )
 from .continuation import Continuation, can_go_on, continued
+from .failures import with_next_step
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,13 +136,26 @@ class FallbackModel:
         if delivered or len(self.models) == 1:
             error.delivered_chars = error.delivered_chars or int(delivered)
             error.attempts = tuple(attempts)
-            return error
-        lines = "".join(f"\n  {a.model}: {(a.error or '').splitlines()[0] if a.error else ''}" for a in attempts)
+            return with_next_step(error)
+        told = _told(attempts)
+        if "\n    fix: " not in told:
+            told += f"\n  fix: {AllModelsFailedError.next_step}"
         return AllModelsFailedError(
-            f"all {len(self.models)} models failed, {len(attempts)} tries:{lines}",
+            f"all {len(self.models)} models failed, {len(attempts)} tries:{told}",
             attempts=tuple(attempts),
             status=error.status,
         )
+
+
+def _told(attempts: Sequence[Attempt]) -> str:
+    """A line for each try, and below it what to do about it, once."""
+    lines: list[str] = []
+    for attempt in attempts:
+        first, *rest = (attempt.error or "").splitlines() or [""]
+        lines.append(f"  {attempt.model}: {first}")
+        fixes = [f"    {line.strip()}" for line in rest if line.lstrip().startswith("fix:")]
+        lines += [fix for fix in fixes if fix not in lines]
+    return "".join(f"\n{line}" for line in lines)
 
 
 def _attempt(

@@ -26,6 +26,7 @@ from ..errors import (
 from ..types import Delta, ModelRequest
 from .emulation import ToolMode, Ways
 from .failures import Where
+from .halves import mended
 from .litellm.clients import leave_loop, use_loop
 from .litellm.errors import explained, is_end_without_reason
 from .litellm.routes import NO_KEY, Address, address
@@ -168,7 +169,7 @@ class LiteLLMModel:
 
     def _settle(self, place: Address) -> None:
         self._address = place
-        secrets = (place.api_key,) if place.api_key else ()
+        secrets = (place.api_key,) if place.api_key and place.api_key != NO_KEY else ()
         self.where = Where(place.model_id, place.owner or place.prefix or None, place.base_url, secrets)
 
     def _check(self, litellm: Any) -> None:
@@ -189,7 +190,7 @@ class LiteLLMModel:
 
     def _arguments(self, request: ModelRequest) -> dict[str, Any]:
         place = self._address
-        params = {name: value for name, value in request.params.items() if value is not None}
+        params = {name: mended(value) for name, value in request.params.items() if value is not None}
         if not request.tools or place.prefix == "ollama_chat":  # Ollama's protocol has no such word
             params.pop("parallel_tool_calls", None)
         arguments: dict[str, Any] = {
@@ -207,16 +208,17 @@ class LiteLLMModel:
             **{name: value for name, value in self._versions.items() if value is not None},
         }
         if request.tools:
-            arguments["tools"] = _fresh(tools_to_wire(request.tools))
+            arguments["tools"] = mended(tools_to_wire(request.tools))
             if request.tool_choice is not None:
                 arguments["tool_choice"] = request.tool_choice
         if place.prefix == "ollama_chat" and self._context_window:
             arguments["num_ctx"] = self._context_window
         if request.extra_body:
+            more = mended(dict(request.extra_body))
             if place.prefix == "anthropic":  # nests extra_body literally
-                arguments.update((name, value) for name, value in request.extra_body.items() if name not in arguments)
+                arguments.update((name, value) for name, value in more.items() if name not in arguments)
             else:
-                arguments["extra_body"] = dict(request.extra_body)
+                arguments["extra_body"] = more
         arguments.update(self._extra)
         return arguments
 
@@ -269,7 +271,9 @@ class LiteLLMModel:
 
             key = None if self._address.api_key == NO_KEY else self._address.api_key
             failure = await with_nearest(failure, self._address.base_url, self._address.model_id, key)
-        raise failure
+        from .servers.scheme import with_scheme
+
+        raise await with_scheme(failure, self.where)
 
     def _too_slow(self, reading: Reading, request: ModelRequest) -> ProviderError:
         has_token, delivered = reading.tap.patience.has_token, reading.delivered_chars

@@ -6,10 +6,11 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import EmptyResponseError, InvalidResponseError, StreamInterruptedError
+from ..errors import InvalidResponseError, StreamInterruptedError
 from ..types import Delta, ModelRequest, StreamEnd, TextDelta, ThinkingDelta, ToolCallDelta, Usage
 from . import failures
 from .failures import Where
+from .halves import fed, mended, whole
 from .recovery import Speech
 
 MOST_TOKENS = 1e9  # what claims to be more is no count
@@ -26,21 +27,26 @@ class Answer:
         "_finish_reason",
         "_has_said",
         "_model",
+        "_text_half",
+        "_thinking_half",
         "_usage",
         "delivered_chars",
         "has_calls",
         "is_done",
+        "request",
         "speech",
         "where",
     )
 
     def __init__(self, where: Where, request: ModelRequest | None = None) -> None:
         self.where = where
+        self.request = request
         self.is_done = False  # [DONE] was seen
         self.delivered_chars = 0
         self._has_said = False
         self.has_calls = False
         self.speech = Speech(request)
+        self._text_half = self._thinking_half = ""
         self._finish_reason: str | None = None
         self._usage: Usage | None = None
         self._model = ""
@@ -86,17 +92,23 @@ class Answer:
         out: list[Delta] = []
         thinking = said.get("reasoning_content") or said.get("reasoning")
         if thinking and isinstance(thinking, str):
-            out.append(ThinkingDelta(thinking))
-            self.delivered_chars += len(thinking)
+            if self._thinking_half or not thinking.isascii():
+                thinking, self._thinking_half = fed(self._thinking_half, thinking)
+            if thinking:
+                out.append(ThinkingDelta(thinking))
+                self.delivered_chars += len(thinking)
         text = said.get("content") or said.get("refusal")
         if text:
             if not isinstance(text, str):
                 text = "".join([p.get("text") or "" for p in text if isinstance(p, dict)])
+            if self._text_half or not text.isascii():
+                text, self._text_half = fed(self._text_half, text)
             self.delivered_chars += len(text)
             speech = self.speech
             if speech.is_plain and "<" not in text and "`" not in text:
-                speech.think.last = text
-                out.append(TextDelta(text))
+                if text:  # not while half of a character is all there is
+                    speech.think.last = text
+                    out.append(TextDelta(text))
             else:
                 out.extend(speech.feed(text))
         for place, call in enumerate(said.get("tool_calls") or ()):
@@ -117,15 +129,19 @@ class Answer:
                 StreamInterruptedError,
                 f"the server closed the stream before its end ({self.delivered_chars} characters in)",
             )
-        held = self.speech.flush(self._finish_reason, has_calls=self.has_calls)
+        held: list[Delta] = [ThinkingDelta(whole(self._thinking_half))] if self._thinking_half else []
+        if self._text_half:
+            held += self.speech.feed(whole(self._text_half))
+        held += self.speech.flush(self._finish_reason, has_calls=self.has_calls)
         out.extend(held)
         if not (self._has_said or held):
-            reason = self._finish_reason or "none"
-            raise self._failed(
-                EmptyResponseError,
-                f"the answer is empty (finish_reason {reason}); the prompt may be too long for the model",
-            )
-        out.append(StreamEnd(self._model, self._finish_reason, self._usage, provider=self.where.provider))
+            from .empty import empty_answer
+
+            raise empty_answer(self.where, self.request, self._finish_reason, self._usage)
+        model, reason = self._model, self._finish_reason
+        if not f"{model}{reason}".isascii():
+            model, reason = mended(model), mended(reason)
+        out.append(StreamEnd(model, reason, self._usage, provider=self.where.provider))
         return out
 
     def _read_whole(self, body: bytes) -> list[Delta]:
@@ -135,13 +151,11 @@ class Answer:
             answer = json.loads(text)
         except ValueError:
             what = "HTML" if text.lstrip().startswith("<") else "broken JSON"
-            raise self._failed(
-                InvalidResponseError, f"the answer is {what}, not an event stream: {text[:200]!r}"
-            ) from None
+            raise self._no_answer(f"the answer is {what}, not an event stream: {text[:200]!r}") from None
         if isinstance(answer, dict) and answer.get("error"):
             raise self._said_error(answer)
         if not isinstance(answer, dict) or not answer.get("choices"):
-            raise self._failed(InvalidResponseError, f"the answer has no choices: {text[:200]!r}")
+            raise self._no_answer(f"the answer has no choices: {text[:200]!r}")
         try:
             return self._read(answer)
         except (AttributeError, TypeError, LookupError):
@@ -151,6 +165,9 @@ class Answer:
         error = failures.from_answer(self.where, 200, chunk, in_stream=True)
         error.delivered_chars = self.delivered_chars
         return error
+
+    def _no_answer(self, what: str) -> Exception:
+        return failures.no_answer(self.where, what, delivered_chars=self.delivered_chars)
 
     def _failed(self, kind: type[Any], message: str) -> Exception:
         return self.where.error(kind, message, delivered_chars=self.delivered_chars)

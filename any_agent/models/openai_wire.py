@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, WeakSet
@@ -17,6 +18,7 @@ from ..types import Delta, ModelRequest
 from . import failures
 from .emulation import ToolMode, Ways
 from .failures import Where
+from .halves import whole
 from .openai_answer import Answer
 from .sse import SseReader
 from .time_limits import LOADING_PAUSES_S, LoadingWait, first_token_limit_s, is_loading, not_connected, too_silent
@@ -68,6 +70,8 @@ class DirectModel:
 
     async def stream(self, request: ModelRequest) -> AsyncIterator[Delta]:
         """Ask the server; yields deltas as they arrive. Raises ProviderErrors only."""
+        if "aiohttp" not in sys.modules:
+            await _load()
         import aiohttp
 
         answer = Answer(self.where, request)
@@ -115,12 +119,12 @@ class DirectModel:
 
             raise await with_nearest(error, self.base_url, self.model, self.api_key) from None
         except aiohttp.ConnectionTimeoutError:
-            raise not_connected(self.where, request) from None
+            raise await self._unreachable(not_connected(self.where, request)) from None
         except asyncio.TimeoutError:
             delivered = answer.delivered_chars
             raise too_silent(self.where, request, has_token=has_token, delivered_chars=delivered) from None
         except (aiohttp.ClientError, OSError) as error:
-            raise self._broken(error, answer.delivered_chars, had_answer=response is not None) from None
+            raise await self._broken(error, answer.delivered_chars, had_answer=response is not None) from None
         finally:
             if response is not None and not response.closed:
                 response.close()
@@ -170,7 +174,11 @@ class DirectModel:
         else:
             body.pop("parallel_tool_calls", None)
         body.update(request.extra_body)
-        return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
+        text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+        try:
+            return text.encode()
+        except UnicodeEncodeError:  # half of a character, in an option or a tool: messages are whole already
+            return whole(text).encode()
 
     def _pool(self) -> _Pool:
         loop = asyncio.get_running_loop()
@@ -213,10 +221,16 @@ class DirectModel:
         body = (await response.content.read(65_536)).decode("utf-8", "replace")
         if 300 <= response.status < 400:
             target = response.headers.get("Location", "?")
-            body = f"redirects to {target}; nothing is sent there. Give the final address as base_url."
+            body = f"redirects to {target}; nothing is sent there."
         return failures.from_answer(self.where, response.status, body, response.headers)
 
-    def _broken(self, error: BaseException, delivered_chars: int, *, had_answer: bool) -> Exception:
+    async def _unreachable(self, error: ProviderError) -> Exception:
+        """The error, or the one that knows more: no TLS is spoken there."""
+        from .servers.scheme import with_scheme
+
+        return await with_scheme(error, self.where)
+
+    async def _broken(self, error: BaseException, delivered_chars: int, *, had_answer: bool) -> Exception:
         import aiohttp
 
         cause = str(getattr(error, "os_error", None) or error) or type(error).__name__
@@ -228,7 +242,13 @@ class DirectModel:
             )
         if isinstance(error, (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError)):
             cause = f"{self.base_url!r} is no http:// or https:// address"
-        return failures.unreachable(self.where, cause)
+        return await self._unreachable(failures.unreachable(self.where, cause))
+
+
+async def _load() -> None:
+    from .loading import load
+
+    await load("aiohttp")
 
 
 # ------------------------------------------------------------------ connections

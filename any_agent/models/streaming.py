@@ -25,6 +25,7 @@ from ..types import (
     ToolUseBlock,
     ToolUseError,
 )
+from .halves import has_lone_half, joined, whole
 from .recovery.lossless import UnclearError, fitted, parse_arguments, plain_name
 from .recovery.speech import BESIDE
 from .thinking import ThinkSplitter as ThinkSplitter
@@ -113,9 +114,9 @@ class Fold:
         end = self.end or StreamEnd()
         blocks: list[Block] = []
         if self.thinking:
-            blocks.append(ThinkingBlock("".join(self.thinking), self.signature))
+            blocks.append(ThinkingBlock(whole("".join(self.thinking)), self.signature))
         if self.text:
-            blocks.append(TextBlock("".join(self.text)))
+            blocks.append(TextBlock(whole("".join(self.text))))
         seen, schemas = set(used_ids), {tool.name: tool.parameters for tool in self.tools} if self._calls else {}
         for position, call in enumerate(self._calls):
             is_last = position == len(self._calls) - 1
@@ -180,14 +181,16 @@ class _Call:
     def block(
         self, *, was_cut: bool, seen: set[str], schemas: Mapping[str, dict[str, Any]]
     ) -> ToolUseBlock | ToolUseError | None:
-        raw, self.name = "".join(self.arguments), plain_name(self.name, schemas)
+        said = joined("".join(self.arguments))  # halves of a character come in two fragments
+        raw, self.id = whole(said), whole(self.id)
+        self.name = plain_name(whole(self.name), schemas)
         if not self.name and not self.id and not raw.strip() and self.whole is None and not self.error:
             return None
         if not self.id or self.id in seen:
             self.id = f"call_{uuid4().hex[:16]}"
         seen.add(self.id)
         if self.error is not None:
-            return ToolUseError(self.error, raw or json.dumps(self.whole or {}), self.id, self.name)
+            return ToolUseError(whole(self.error), raw or json.dumps(self.whole or {}), self.id, self.name)
         if not self.name:
             return ToolUseError("the tool call has no name", raw, self.id)
         if self.whole is not None and raw.strip():
@@ -197,7 +200,7 @@ class _Call:
                 "the tool call was cut off by the token limit before its arguments", raw, self.id, self.name
             )
         try:
-            value = self._said(raw)
+            value = self._said(said)
         except UnclearError as error:
             cause = "are cut off by the token limit" if was_cut else f"cannot be read: {error}"
             return ToolUseError(f"the arguments of {self.name} {cause}", raw, self.id, self.name)
@@ -208,10 +211,12 @@ class _Call:
 
     def _said(self, raw: str) -> Any:
         """The arguments as a value; some models encode them twice."""
-        if self.whole is not None:
-            return self.whole
-        fenced = _FENCED.fullmatch(raw)
-        value = parse_arguments(fenced[1] if fenced else raw) if raw.strip() else {}
-        if isinstance(value, str) and value.lstrip().startswith("{"):
-            value = parse_arguments(value)
+        value: Any = self.whole
+        if value is None:
+            fenced = _FENCED.fullmatch(raw)
+            value = parse_arguments(fenced[1] if fenced else raw) if raw.strip() else {}
+            if isinstance(value, str) and value.lstrip().startswith("{"):
+                value = parse_arguments(value)
+        if has_lone_half(value):
+            raise UnclearError("half of a character is missing")
         return {} if value is None else value

@@ -28,6 +28,7 @@ from ..types import (
     ToolUseError,
     UserMessage,
 )
+from .halves import mended
 
 Wire = dict[str, Any]
 SAMPLING_PARAMS: frozenset[str] = frozenset(
@@ -49,7 +50,7 @@ def to_wire(messages: Sequence[Message], provider: str | None = None) -> list[Wi
     for message in messages:
         wire = message.wire
         if wire is None:
-            wire = _encode(message)
+            wire = mended(_encode(message))
             object.__setattr__(message, "wire", wire)
         if message.__class__ is ToolMessage:
             if renamed:

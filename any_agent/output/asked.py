@@ -161,7 +161,7 @@ class Asked:
             return True
         times = f"{len(self._reasons)} answers" if len(self._reasons) > 1 else "the answer"
         limit = "" if may_ask else " (no turn is left to ask again)"
-        told = f"{times} did not fit {self.output.name}{limit}; last: {reason}"
+        told = f"{times} did not fit {self.output.name}{limit}; last: {reason}\n  fix: {OutputError.next_step}"
         self.error = OutputError(told, text=text, reasons=tuple(self._reasons))
         return False
 

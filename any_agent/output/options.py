@@ -13,12 +13,13 @@ OutputMode = Literal["auto", "schema", "tool", "prompt"]
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What the options ask for. `shape`: a type, or JSON Schema in one of its spellings."""
+    """What the options ask for. `shape`: a type, or JSON Schema in one of its spellings; `may_probe`: `probe_model`."""
 
     shape: Any
     mode: OutputMode = "auto"
     retries: int = 2
     validator: Callable[[Any], Any] | None = None
+    may_probe: bool = False
 
 
 class OutputOptions(BaseModel):

@@ -42,11 +42,14 @@ def way_to(
     return by_tool if calls and runs_tools else Way("prompt")
 
 
-async def way_at(model: Model, mode: OutputMode, refusals: set[str], *, runs_tools: bool) -> tuple[Way, str]:
+async def way_at(
+    model: Model, mode: OutputMode, refusals: set[str], *, runs_tools: bool, may_probe: bool = False
+) -> tuple[Way, str]:
     """The way to a model as a session has it (its door inside a fallback chain), and a name for the place.
 
     Args:
         refusals: places that refused a schema.
+        may_probe: what the model can do may be asked where nothing is kept of it (the option `probe_model`).
     """
     chain = getattr(model, "models", (model,))
     door: Any = chain[0]
@@ -58,17 +61,17 @@ async def way_at(model: Model, mode: OutputMode, refusals: set[str], *, runs_too
     place = f"{getattr(where, 'base_url', None)} {model.name}"
     if place in refusals and mode in ("auto", "schema"):
         return Way("prompt"), place
-    verdict = await _known(door) if mode == "auto" or mode == "tool" else None
+    verdict = await _known(door, may_probe) if mode == "auto" or mode == "tool" else None
     # A refusal would send a chain on to its next model; and what is no door of ours may not know the parameter.
     may_try = len(chain) == 1 and where is not None
     provider = getattr(where, "provider", None)
     return way_to(mode, verdict, provider, may_try=may_try, runs_tools=runs_tools), place
 
 
-async def _known(door: Any) -> Verdict | None:
+async def _known(door: Any, may_probe: bool) -> Verdict | None:
     """What is kept of the model; the server is asked who it is only where there can be something."""
-    if not verdicts_path().exists():
+    if not may_probe and not verdicts_path().exists():
         return None
     from ..models.capabilities import known_verdict
 
-    return await known_verdict(door, may_probe=False)
+    return await known_verdict(door, may_probe=may_probe)

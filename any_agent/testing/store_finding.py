@@ -105,6 +105,7 @@ class FindingSuite:
             await store.search(query, session_id=s)
             await store.get_relevant_context(query)
             await store.list_sessions(search=query)
+        await refused(InvalidInputError, store.search(None))
 
     async def test_what_was_said_is_found_once(self, store: Any) -> None:
         s, word = uuid4().hex, f"w{uuid4().hex}"

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence, Set, ValuesView
 from copy import deepcopy
 from dataclasses import asdict, dataclass, is_dataclass
 from enum import Enum
+from math import isfinite
 from typing import Any
 
 from ..errors import ToolError, ToolExecutionError, ToolInputError, ToolTimeoutError, ToolUnavailableError
@@ -181,24 +182,38 @@ def _forget(work: asyncio.Future[ToolResult]) -> None:
 
 
 def render(data: Any) -> str:
-    """A tool's result as the model reads it: text as it is, everything else as JSON."""
+    """A tool's result as the model reads it: text as it is, everything else as JSON.
+
+    What JSON has no words for: numbers that are none become "NaN", "Infinity", "-Infinity"; keys that are no text are
+    written as text; bytes are UTF-8, and what is not becomes `\\xff`.
+    """
     if isinstance(data, str):
         text = data
     elif data is None:
         return NOTHING
-    elif isinstance(data, (bytes, bytearray)):
-        text = bytes(data).decode("utf-8", "replace")
+    elif isinstance(data, _BYTES):
+        text = _plain(data)
     else:
         try:
-            text = json.dumps(_plain(data) if _is_object(data) else data, ensure_ascii=False, default=_plain)
-        except (TypeError, ValueError, RecursionError):  # keys that are no text, circles
-            text = str(data)
+            text = _json(_plain(data) if _is_object(data) else data)
+        except (TypeError, ValueError, RecursionError):  # keys that are no text, infinity
+            try:
+                text = _json(_spelled(data))
+            except (ValueError, RecursionError):  # circles
+                text = str(data)
     if not text.isascii():
         try:
             text.encode()
         except UnicodeEncodeError:  # half of a surrogate pair: no server takes it
             text = text.encode("utf-8", "replace").decode()
     return text
+
+
+_BYTES = (bytes, bytearray, memoryview)
+
+
+def _json(data: Any) -> str:
+    return json.dumps(data, ensure_ascii=False, allow_nan=False, default=_plain)
 
 
 def _is_object(data: Any) -> bool:
@@ -210,15 +225,38 @@ def _plain(value: Any) -> Any:
         return value.model_dump(mode="json")
     if is_dataclass(value) and not isinstance(value, type):
         return asdict(value)
-    if isinstance(value, (Set, ValuesView, Sequence)) and not isinstance(value, (str, bytes, bytearray)):
+    if isinstance(value, _BYTES):
+        return bytes(value).decode("utf-8", "backslashreplace")
+    if isinstance(value, (Set, ValuesView, Sequence)) and not isinstance(value, str):
         return list(value)
     if isinstance(value, Mapping):
         return dict(value)
     if isinstance(value, Enum):
         return value.value
-    if isinstance(value, (bytes, bytearray)):
-        return bytes(value).decode("utf-8", "replace")
     return str(value)
+
+
+def _spelled(value: Any) -> Any:
+    """The value with text in place of what JSON has no words for."""
+    if isinstance(value, float) and not isfinite(value):
+        return "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"
+    if value is None or isinstance(value, (str, int, float)):
+        return value
+    if isinstance(value, Mapping) and not _is_object(value):
+        pairs = [(_key(key), _spelled(one)) for key, one in value.items()]
+        named = dict(pairs)
+        return named if len(named) == len(pairs) else [list(pair) for pair in pairs]  # two keys that read alike
+    if isinstance(value, (list, tuple)):
+        return [_spelled(one) for one in value]
+    return _spelled(_plain(value))
+
+
+def _key(key: Any) -> str:
+    if isinstance(key, str):
+        return key
+    if key is None or isinstance(key, (bool, int)):
+        return json.dumps(key)
+    return str(_spelled(key) if isinstance(key, (Enum, float, *_BYTES)) else key)
 
 
 def shortened(text: str, most_tokens: int | None) -> str:

@@ -10,6 +10,7 @@ from support.llama import LlamaServer, start_llama
 
 from any_agent.copy_editor import CopyEditorAgent
 from any_agent.copy_editor.command import run_copy_edit, run_demo
+from any_agent.copy_editor.score import MANUSCRIPT
 from any_agent.types import ToolCompleted
 
 TEXT = "# One\n\nIt was teh best of times.\n"
@@ -98,10 +99,13 @@ def test_the_demo_goes_on_without_the_babbler(
     assert "read by       offline/proofreader" in told.out and "recall 0." in told.out
 
 
-def test_parts_follow_the_served_window(llama: LlamaServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "Chapter1.md").write_text("\n\n".join(["A line of about fifty letters, and so on it goes."] * 60))
+def test_parts_follow_the_window_and_the_count_of_the_server(
+    llama: LlamaServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """2,048 tokens, and every byte is one: the instructions leave a few lines, and no question is too long."""
     code = run_copy_edit(
-        paths=[tmp_path], out=tmp_path / "out", provider="llamacpp", model="tiny", base_url=llama.base_url
+        paths=[MANUSCRIPT / "Chapter04.md"], out=tmp_path, provider="llamacpp", model="tiny", base_url=llama.base_url
     )
     told = capsys.readouterr()
-    assert code == 0 and "part 2 of 2" in told.err and "were asked in halves" in told.err
+    assert code == 0 and "part 9 of " in told.err
+    assert "ContextOverflowError" not in told.err and "did not fit" not in told.err

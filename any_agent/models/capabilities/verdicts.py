@@ -71,8 +71,13 @@ class Verdict:
         return not self.trouble
 
     @property
-    def can_call_tools(self) -> bool:
-        """Whether tools may stand in a request: True unless it was seen that no call comes of it, native or as text."""
+    def can_call_tools(self) -> bool | None:
+        """Whether tools may stand in a request: True unless it was seen that no call comes of it, native or as text.
+
+        None: the asking ended (`trouble`) before anything of it was seen.
+        """
+        if self.trouble and self.native_tools.value is None and self.text_calls.value is None:
+            return None
         return self.native_tools.value is not False or self.text_calls.value is True
 
     @property
@@ -91,9 +96,9 @@ class Verdict:
         return self.late_system.value is False
 
     @property
-    def can_take_images(self) -> bool:
-        """True unless it was seen that it cannot."""
-        return self.images.value is not False
+    def can_take_images(self) -> bool | None:
+        """True unless it was seen that it cannot; None: the asking ended (`trouble`) before that."""
+        return None if self.trouble and self.images.value is None else self.images.value is not False
 
     def findings(self) -> dict[str, Finding]:
         """All findings by field name, in order."""

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from ...errors import EmptyResponseError, InvalidResponseError, ProviderError, StreamInterruptedError
+from ...errors import ProviderError, StreamInterruptedError
 from ...types import Delta, ModelRequest, StreamEnd, TextDelta, ThinkingDelta, ToolCallDelta, Usage
-from ..failures import Where
+from ..failures import Where, no_answer
+from ..halves import fed, mended, whole
 from ..openai_answer import read_usage
 from ..recovery import Speech
 from .tap import Tap, fields_of
@@ -23,6 +24,8 @@ class Reading:
         self.where = where
         self.tap = tap
         self.delivered_chars = 0
+        self._request = request
+        self._text_half = self._thinking_half = ""
         self._usage: Any = None
         self.speech = Speech(request)
         self.has_calls = False
@@ -45,6 +48,8 @@ class Reading:
         said = fields_of(choice.delta)
         out = self._thinking(said)
         text = said.get("content")
+        if text and (self._text_half or not text.isascii()):
+            text, self._text_half = fed(self._text_half, text)
         if text:
             self.delivered_chars += len(text)
             speech = self.speech
@@ -73,6 +78,8 @@ class Reading:
         for block in blocks or ():
             signature = block.get("signature") or signature
             self._keep(block)
+        if thinking and (self._thinking_half or not thinking.isascii()):
+            thinking, self._thinking_half = fed(self._thinking_half, thinking)
         if not thinking and not signature:
             return []
         self.delivered_chars += len(thinking)
@@ -107,29 +114,34 @@ class Reading:
         """The last deltas, StreamEnd being the very last; raises when this was no proper end."""
         tap = self.tap
         if tap.answer is not None and tap.body is not None:  # LiteLLM saw no stream in it: nothing of it was delivered
-            tap.answer.speech = self.speech
-            whole = tap.answer.end(tap.body)
+            tap.answer.speech, tap.answer.request = self.speech, self._request
+            all_of_it = tap.answer.end(tap.body)
             self.has_calls = tap.answer.has_calls
-            return whole
+            return all_of_it
+        if tap.answer is not None:
+            tap.answer.request = self._request
         judged: list[Delta] = tap.answer.end(None) if tap.answer is not None else []
         if not (judged or tap.has_end or tap.is_blind):
             raise self._no_end()
         told = judged[-1] if judged else None
         finish_reason = told.finish_reason if isinstance(told, StreamEnd) else self._finish_reason
-        held = self.speech.flush(finish_reason, has_calls=self.has_calls)
+        held: list[Delta] = [ThinkingDelta(whole(self._thinking_half))] if self._thinking_half else []
+        if self._text_half:
+            held += self.speech.feed(whole(self._text_half))
+        held += self.speech.flush(finish_reason, has_calls=self.has_calls)
         if not (self._has_said or held):
-            reason = self._finish_reason if tap.has_end else "none"
-            raise self.where.error(
-                EmptyResponseError,
-                f"the answer is empty (finish_reason {reason}); the prompt may be too long for the model",
+            from ..empty import empty_answer
+
+            raise empty_answer(
+                self.where, self._request, self._finish_reason if tap.has_end else None, self.reported_usage
             )
         end = StreamEnd(
-            tap.model or self.where.model,
+            whole(tap.model) or self.where.model,
             self._finish_reason,
             self.reported_usage,
             cost_usd,
             self.where.provider,
-            {name: value for name, value in self._fields.items() if value} or None,
+            mended({name: value for name, value in self._fields.items() if value}) if self._fields else None,
         )
         if isinstance(told, StreamEnd):  # what the wire itself said
             end = replace(
@@ -140,7 +152,7 @@ class Reading:
     def _no_end(self) -> ProviderError:
         if not self._has_said and not self.tap.model and "event-stream" not in self.tap.content_type:
             kind = self.tap.content_type or "of no kind"
-            return self.where.error(InvalidResponseError, f"the answer is {kind}, not an event stream")
+            return no_answer(self.where, f"the answer is {kind}, not an event stream")
         return self.where.error(
             StreamInterruptedError,
             f"the server closed the stream before its end ({self.delivered_chars} characters in)",

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from ...config.providers import proxy_for
+from ..halves import mended
+from ..loading import load
 from .looks import identified
 from .places import Address, Sighting, addresses_here, nothing_to_take, with_v1
 from .shapes import (
@@ -344,7 +346,7 @@ class _Line:
     def _read(self, status: int, raw: bytes) -> _Answer:
         self.refusal = None
         try:
-            data = json.loads(raw)
+            data = mended(json.loads(raw)) if b"\\u" in raw else json.loads(raw)
         except (ValueError, RecursionError):
             return _Answer(status, None)
         if status != 200 and isinstance(data, dict) and data.keys() & {"error", "detail", "message"}:
@@ -367,5 +369,6 @@ async def _session(client: aiohttp.ClientSession | None) -> AsyncIterator[aiohtt
     if client is not None:
         yield client
         return
+    await load("aiohttp")
     async with open_client() as own:
         yield own

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..errors import SessionBusyError, SessionFencedError
-from .leases import Process
-from .postgres_link import Transaction
-from .seam import Holder
+from ...errors import SessionBusyError, SessionFencedError
+from ..leases import Process
+from ..seam import Holder
+from .link import Transaction
 
 NOW = "extract(epoch FROM clock_timestamp())::float8"  # the server's clock, seconds since 1970
 _SELECT = (
@@ -54,7 +54,7 @@ async def lease(
     if _is_held(row) and row[0] != owner:
         held, now = _holder(session_id, row), row[-1]
         raise SessionBusyError(
-            f"session {session_id} is held by {held}; it is free when that one closes it, or "
+            f"session {session_id!r} is held by {held}; it is free when that one closes it, or "
             f"{max(0.0, held.expires_at - now):.0f} s after its last sign of life",
             session_id=session_id,
             holder=str(held),
@@ -80,7 +80,7 @@ async def check_fence(
     if row is None or row[1] != fence or not row[0]:
         held = str(_holder(session_id, row)) if row and row[0] else None
         raise SessionFencedError(
-            f"session {session_id} was taken over{f'; {held} holds it now' if held else ''}: nothing was written; "
+            f"session {session_id!r} was taken over{f'; {held} holds it now' if held else ''}: nothing was written; "
             "resume it to go on",
             session_id=session_id,
             holder=held,

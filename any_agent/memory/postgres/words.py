@@ -10,7 +10,7 @@ import re
 import unicodedata
 from collections.abc import Iterator
 
-from .words import _PIECE, _SIGN, telling_terms, terms
+from ..words import _PIECE, _SIGN, telling_terms, terms
 
 _ACCENTS = re.compile("(?<=[a-z])[\u0300-\u036f]+")  # й is another letter than и
 _WORD = re.compile("[a-z0-9]+")

@@ -6,13 +6,13 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from .entries import KINDS, Entry, decode
-from .ledger import APPROVAL, NAMES, SELECT, SWEEP_S, TREE, check_group, narrowed, wanting_answer
-from .postgres_leases import NOW, forget
-from .postgres_link import Transaction
-from .postgres_schema import MIGRATIONS
-from .seam import UsageRow
-from .upkeep import COUNTED
+from ..entries import KINDS, Entry, decode
+from ..ledger import APPROVAL, NAMES, SELECT, SWEEP_S, TREE, check_group, narrowed, wanting_answer
+from ..seam import UsageRow
+from ..upkeep import COUNTED
+from .leases import NOW, forget
+from .link import Transaction
+from .schema import MIGRATIONS
 
 _UTC = "CASE WHEN abs(c.created_at) < 2.5e11 THEN to_timestamp(c.created_at) AT TIME ZONE 'UTC' END"
 _KEYS = {

@@ -7,22 +7,19 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar, Literal
 
-from ..errors import ConfigurationError, SessionFencedError
-from . import postgres_finding as finding
-from . import postgres_journal as journal
-from . import postgres_leases as leases
-from . import postgres_ledger as ledger
-from . import upkeep, vectors
-from .common import interaction_of, rows_of
-from .documents import Document
-from .entries import checked_id
-from .finding import Filters, fused
-from .leases import Process
-from .postgres_link import Link, Transaction, Work, shown
-from .postgres_schema import migrate
-from .postgres_words import query_all
-from .seam import Hit
-from .sql_store import SqlStore
+from ...errors import ConfigurationError, SessionFencedError
+from .. import upkeep, vectors
+from ..common import interaction_of, rows_of
+from ..documents import Document
+from ..entries import checked_id
+from ..finding import Filters, fused
+from ..leases import Process
+from ..seam import Hit
+from ..sql_store import SqlStore
+from . import finding, journal, leases, ledger
+from .link import Link, Transaction, Work, shown
+from .schema import migrate
+from .words import query_all
 
 
 class PostgresStore(SqlStore[Link]):
@@ -115,7 +112,7 @@ class PostgresStore(SqlStore[Link]):
         rows, link = rows_of(session_id, entries), self._db
         if session_id in link.doubts and await self._was_written(session_id) and fence is not None:
             raise SessionFencedError(
-                f"the connection broke while session {session_id} was written to; it was: resume it to go on",
+                f"the connection broke while session {session_id!r} was written to; it was: resume it to go on",
                 session_id=session_id,
                 holder=None,
             )
@@ -238,4 +235,4 @@ class PostgresStore(SqlStore[Link]):
 
 
 def _not_allowed(field: str, value: Any, allowed: str) -> ConfigurationError:
-    return ConfigurationError(f"{field}={value!r} is not allowed: {allowed}", field=field, value=value, allowed=allowed)
+    return ConfigurationError(f"{field}={value!r} must be {allowed}", field=field, value=value, allowed=allowed)

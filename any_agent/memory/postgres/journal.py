@@ -10,12 +10,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 from uuid import uuid4
 
-from ..errors import InvalidInputError
-from .entries import KINDS, SESSION, Entry, Kind, Row, clean, decode, dump, spoken, with_defaults
-from .journal import listed
-from .postgres_leases import FENCE, NOW, check_fence, release
-from .postgres_link import Transaction, Witness
-from .postgres_words import vector
+from ...errors import InvalidInputError
+from ..entries import KINDS, SESSION, Entry, Kind, Row, clean, decode, dump, spoken, with_defaults
+from ..journal import listed
+from .leases import FENCE, NOW, check_fence, release
+from .link import Transaction, Witness
+from .words import vector
 
 _INSERT = {
     name: f"INSERT INTO {kind.table} (session_id, seq, {', '.join(kind.names)}) "

@@ -6,8 +6,8 @@ NUL characters. `content::jsonb` makes one of the other in a query.
 
 from __future__ import annotations
 
-from .postgres_link import Transaction
-from .trouble import store_error
+from ..trouble import store_error
+from .link import Transaction
 
 
 def _journal(table: str, columns: str) -> str:

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from time import time
 from typing import Any
 
-from . import vectors
-from .documents import Document
-from .entries import clean
-from .finding import Filters
-from .postgres_link import Transaction
-from .postgres_words import queries, query_all, vector
-from .seam import Hit
-from .words import snippet
+from .. import vectors
+from ..documents import Document
+from ..entries import clean
+from ..finding import Filters
+from ..seam import Hit
+from ..words import snippet
+from .link import Transaction
+from .words import queries, query_all, vector
 
 _HALF_LIFE_S = 30 * 86_400.0
 _NEW_IS_WORTH = 0.15  # of the score, for what was said just now

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from ..errors import AnyAgentError, InvalidInputError, MemoryStoreError, MissingExtraError
-from .trouble import store_error
+from ...errors import AnyAgentError, InvalidInputError, MemoryStoreError, MissingExtraError
+from ..trouble import store_error
 
 if TYPE_CHECKING:
     import psycopg
