@@ -206,11 +206,11 @@ async def test_a_lone_half_is_one_sign_in_its_place(door: Model, server: Loopbac
 
 
 async def test_whatever_else_a_server_tells_is_whole(door: Model, server: LoopbackServer) -> None:
-    events = [chunk({"content": "ok"}, model=f"m{LONE}"), *called(['{"text": "x"}'], f"no{LONE}te", f"c{LONE}1")]
+    events = [chunk({"content": "ok"}, model=f"m{LONE}"), *called(['{"text": "x"}'], f"no{LONE}x", f"c{LONE}1")]
     server.reply(CHAT, sse(events))
     message, _ = await asked(door, ModelRequest([UserMessage("hi")], (TOOL,)))
     (call,) = message.tool_calls
-    assert (message.model, call.name, call.id) == ("m\ufffd", "no\ufffdte", "c\ufffd1")
+    assert (message.model, call.name, call.id) == ("m\ufffd", "no\ufffdx", "c\ufffd1")
     repr(message).encode()
 
 

@@ -67,7 +67,7 @@ def test_a_wrong_value_is_told_what_it_must_be(fields: dict[str, Any], said: str
 @pytest.mark.parametrize(
     ("name", "meant"),
     [
-        ("modle", "model"),
+        ("modl", "model"),
         ("temprature", "temperature"),
         ("retries", "max_retries"),
         ("response_model", "output_type"),

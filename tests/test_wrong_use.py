@@ -103,7 +103,7 @@ async def test_a_client_takes_a_model_and_fields(server: LoopbackServer) -> None
 
 
 async def test_a_client_prompt_may_have_its_own_limits_and_run_tools() -> None:
-    call = {"name": "weather", "input": {"city": "Linz"}}
+    call = {"name": "weather", "input": {"city": "Graz"}}
     async with Client(agent=Agent(ScriptedModel([call, "wet"]), tools=[weather])) as client:
         await client.query("Hi", max_turns=1)
         with pytest.raises(AnyAgentError, match="max_turns=1"):
@@ -242,8 +242,8 @@ async def test_a_sessions_options_hold_everywhere() -> None:
         tight = agent.create_session(max_budget_tokens=1)
         for _ in range(2):
             await tight.query("x")
-    typed = Agent(ScriptedModel(['{"name": "Linz"}'])).create_session(output_type=Town)
-    assert [part async for part in typed.stream_output("A town?")][-1] == Town(name="Linz")
+    typed = Agent(ScriptedModel(['{"name": "Graz"}'])).create_session(output_type=Town)
+    assert [part async for part in typed.stream_output("A town?")][-1] == Town(name="Graz")
     await agent.aclose()
 
 
@@ -440,7 +440,7 @@ async def test_tool_choice_names_a_tool(server: LoopbackServer) -> None:
     with pytest.raises(ConfigurationError, match=r"'nope', which is no tool of the agent \(tools: weather\)"):
         await agent.query("x")
     with pytest.raises(ConfigurationError, match="did you mean 'weather'"):
-        await agent.query("x", tool_choice="wether")
+        await agent.query("x", tool_choice="weathr")
     with pytest.raises(ConfigurationError, match="no tools"):
         await Agent("m", base_url=server.base_url, tool_choice="weather").query("x")
     assert not server.requests
