@@ -43,7 +43,7 @@ def with_paid(known: UsageRow, call: AssistantMessage | CallReasked) -> UsageRow
         output_tokens=known.output_tokens + usage.output_tokens,
         cached_tokens=known.cached_tokens + usage.cached_tokens,
         reasoning_tokens=known.reasoning_tokens + usage.reasoning_tokens,
-        cost_usd=known.cost_usd + (call.cost_usd or 0.0),
+        cost_usd=_sum(known.cost_usd, call.cost_usd),
         unpriced_calls=known.unpriced_calls + (call.cost_usd is None),
         duration_s=known.duration_s + (call.attempt.duration_s if call.attempt else 0.0),
     )
@@ -56,7 +56,7 @@ def with_rows(known: UsageRow, rows: Iterable[Mapping[str, Any]]) -> UsageRow:
         one = UsageRow(
             calls=1,
             failed_calls=int(row.get("outcome") != "ok"),
-            cost_usd=row.get("cost_usd") or 0.0,
+            cost_usd=row.get("cost_usd"),
             unpriced_calls=int(row.get("cost_usd") is None),
             duration_s=row.get("duration_s") or 0.0,
             **told,
@@ -73,4 +73,9 @@ def together(one: UsageRow, other: UsageRow) -> UsageRow:
     """The sums of both; means are the first one's."""
     if not other.calls:
         return one
-    return replace(one, **{name: getattr(one, name) + getattr(other, name) for name in _SUMS})
+    return replace(one, **{name: _sum(getattr(one, name), getattr(other, name)) for name in _SUMS})
+
+
+def _sum(one: Any, other: Any) -> Any:
+    """None is not known: it counts for nothing, but two of them stay None."""
+    return other if one is None else one if other is None else one + other

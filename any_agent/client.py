@@ -8,11 +8,12 @@ from typing import Any
 
 from .agent import Agent
 from .context import cut_error
-from .errors import ConfigurationError, InvalidInputError, LimitError, MaxTurnsError
+from .errors import ConfigurationError, InvalidInputError, LimitError
 from .given import agent_parts, apart, changed, messages_of, words_of
 from .options import AgentOptions
 from .protocols import Model
 from .session import AgentSession
+from .tally import too_many_turns
 from .types import (
     AssistantMessage,
     ContextTruncated,
@@ -169,10 +170,9 @@ class Client:
         """Model calls that are left for this prompt; None: no limit."""
         most, most_rounds = self._asked.max_turns, self._asked.max_tool_iterations
         if most is not None and turns >= most:
-            raise MaxTurnsError(f"max_turns={most} reached before the model finished", limit="max_turns", value=most)
+            raise too_many_turns("max_turns", most)
         if rounds > most_rounds:
-            text = f"max_tool_iterations={most_rounds} reached before the model finished"
-            raise MaxTurnsError(text, limit="max_tool_iterations", value=most_rounds)
+            raise too_many_turns("max_tool_iterations", most_rounds)
         return None if most is None else most - turns
 
     async def _shown(self, call: ToolUseBlock | ToolUseError) -> ToolUseBlock | ToolUseError | None:

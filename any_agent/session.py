@@ -104,7 +104,7 @@ class AgentSession(Conversation):
                 return response
             reasons.append(reason)
             if len(reasons) > self._host.max_corrections:
-                text = f"the answer was refused {len(reasons)} times: {reason}"
+                text = f"the answer was refused {len(reasons)} times: {reason}\n  fix: {OutputError.next_step}"
                 raise OutputError(text, text=response.content, reasons=reasons)
             prompt = reason
 

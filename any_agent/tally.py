@@ -175,14 +175,9 @@ class Tally:
     def limit(self) -> LimitError | None:
         run = self.run
         if run.max_turns is not None and self.turns >= run.max_turns:
-            return MaxTurnsError(
-                f"max_turns={run.max_turns} reached before the model finished", limit="max_turns", value=run.max_turns
-            )
+            return too_many_turns("max_turns", run.max_turns)
         if self.turns > run.max_tool_iterations:
-            most = run.max_tool_iterations
-            return MaxTurnsError(
-                f"max_tool_iterations={most} reached before the model finished", limit="max_tool_iterations", value=most
-            )
+            return too_many_turns("max_tool_iterations", run.max_tool_iterations)
         return None
 
     def _tell_if_silent(self, last: AssistantMessage) -> None:
@@ -214,3 +209,9 @@ class Tally:
 async def _each(events: Sequence[ToolCompleted]) -> AsyncIterator[ToolCompleted]:
     for event in events:
         yield event
+
+
+def too_many_turns(limit: str, value: int) -> MaxTurnsError:
+    """The error of the option `limit`, which is `value`."""
+    told = f"{limit}={value} reached before the model finished\n  fix: {MaxTurnsError.next_step}"
+    return MaxTurnsError(told, limit=limit, value=value)

@@ -100,3 +100,11 @@ def test_the_smallest_limit_counts_wherever_it_stands() -> None:
     assert limit({"n_predict": 2}, max_tokens=5) == ("n_predict", 2)
     assert limit({"n_predict": -1}, max_tokens=None) == ("max_tokens", None)
     assert answer_limit(None) == ("max_tokens", None)
+
+
+async def test_a_limit_that_was_used_up_is_no_sign_of_a_small_window(server: LoopbackServer) -> None:
+    server.reply(CHAT, empty(2000, 1))
+    async with Agent("m", base_url=server.base_url, max_tokens=1, context_window_size=16_000) as agent:
+        with pytest.raises(EmptyResponseError, match="max_tokens=1 was used up"):
+            await agent.query("word " * 2000)
+    assert [r.path for r in server.requests].count(CHAT) == 1

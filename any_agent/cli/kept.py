@@ -127,11 +127,11 @@ def when(seconds: float | None) -> str:
     return "-" if seconds is None else datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M")  # noqa: DTZ006
 
 
-def cost(cost_usd: float, unpriced_calls: int, calls: int) -> str:
+def cost(cost_usd: float | None, unpriced_calls: int, calls: int) -> str:
     """A sum in US dollars; `+` where some calls' price is not known, `-` where none is."""
     if calls and unpriced_calls >= calls:
         return "-"
-    return f"${cost_usd:,.4f}{'+' if unpriced_calls else ''}"
+    return f"${cost_usd or 0.0:,.4f}{'+' if unpriced_calls else ''}"
 
 
 def quoted(session_id: str) -> str:

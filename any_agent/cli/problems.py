@@ -109,6 +109,7 @@ def lines_of(error: BaseException, common: Common) -> list[str]:
         whose = "the system refused it" if isinstance(error, OSError) else "this may be a bug"
         return [f"{type(error).__name__}: {_short(str(error))}", f"  more:  {whose}{ending}"]
     lines = [line for line in _message(error) if not line.lstrip().startswith("more:")]
+    lines = [line for line in lines if line.strip() != f"fix: {error.next_step}"]  # said in this program's words below
     fix = _fix(error)
     if fix and not any(line.lstrip().startswith("fix:") for line in lines):  # the model doors' errors bring their own
         lines.append(f"  fix:   {fix}")

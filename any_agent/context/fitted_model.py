@@ -327,6 +327,8 @@ class FittedModel:
         self, error: ContextOverflowError | EmptyResponseError, asked: ModelRequest, refused: object
     ) -> bool:
         """An empty answer may mean it: when it comes twice, to a prompt longer than all that were answered."""
+        if error.retry_limit == 0:  # the server's figures name another cause
+            return False
         if isinstance(error, ContextOverflowError):
             if refused is None or is_answer_too_long(error, asked):
                 return True

@@ -272,10 +272,10 @@ def _tags(tags: Any, place: int) -> tuple[str, ...] | None:
 
 
 def clean(text: str) -> str:
-    """Text that every database takes: half surrogates and NUL become U+FFFD."""
+    """Text that every database takes: halves of characters are joined; a lone half and NUL become U+FFFD."""
     if text.isascii() and "\0" not in text:
         return text
-    return _SURROGATES.sub("\ufffd", text)
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").replace("\0", "\ufffd")
 
 
 def checked_id(name: str, value: Any) -> str:

@@ -25,9 +25,9 @@ _KEYS = {
 }
 _SUMS = """count(*), coalesce(sum(c.outcome <> 'ok'), 0),
     coalesce(sum(c.input_tokens), 0), coalesce(sum(c.output_tokens), 0),
-    coalesce(sum(c.cached_tokens), 0), coalesce(sum(c.reasoning_tokens), 0), coalesce(sum(c.cost_usd), 0.0),
+    coalesce(sum(c.cached_tokens), 0), coalesce(sum(c.reasoning_tokens), 0), sum(c.cost_usd),
     coalesce(sum(c.cost_usd IS NULL), 0), coalesce(sum(c.duration_s), 0.0), avg(c.first_token_s), avg(c.tokens_per_s)"""
-_TOOL_SUMS = """count(*), coalesce(sum(c.state IN ('failed', 'unknown')), 0), 0, 0, 0, 0, 0.0, 0,
+_TOOL_SUMS = """count(*), coalesce(sum(c.state IN ('failed', 'unknown')), 0), 0, 0, 0, 0, NULL, 0,
     coalesce(sum(c.duration_s), 0.0), NULL, NULL"""
 TREE = """WITH RECURSIVE tree (session_id) AS (
     SELECT :session_id UNION SELECT s.session_id FROM sessions s JOIN tree t ON s.parent_session_id = t.session_id

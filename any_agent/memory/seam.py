@@ -43,7 +43,8 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class UsageRow:
-    """Sums over ledger rows. `cost_usd` counts the calls with a known price; `unpriced_calls` is how many had none.
+    """Sums over ledger rows. `cost_usd` counts the calls with a known price, None when there is none; `unpriced_calls`
+    is how many had no price.
 
     Attributes: key (what was grouped by; "" for all), failed_calls (outcome not "ok"), first_token_s and tokens_per_s
     (means over the calls that told it).
@@ -56,7 +57,7 @@ class UsageRow:
     output_tokens: int = 0
     cached_tokens: int = 0
     reasoning_tokens: int = 0
-    cost_usd: float = 0.0
+    cost_usd: float | None = None
     unpriced_calls: int = 0
     duration_s: float = 0.0
     first_token_s: float | None = None

@@ -41,6 +41,7 @@ class FindingSuite:
         assert (row.cost_usd, row.unpriced_calls, row.duration_s, row.first_token_s) == (0.75, 2, 2.0, 0.5)
         assert (row.cached_tokens, row.reasoning_tokens, row.total_tokens) == (4, 1, 23)
         assert [(r.key, r.calls) for r in await store.usage(parent, group_by="model")] == [("big", 1), ("tiny", 3)]
+        assert [r.cost_usd for r in await store.usage(parent, group_by="model")] == [None, 0.75]
         assert {r.key: r.calls for r in await store.usage(parent, group_by="session")} == {parent: 2, child: 2}
         days = await store.usage(child, group_by="day")
         assert len(days) == 2 and days[0].key == "1971-01-01"
@@ -48,7 +49,8 @@ class FindingSuite:
         assert (await store.usage(child, until=86400.0 * 366))[0].calls == 1
         assert (await store.spent(run_id=run)).input_tokens == 1
         assert (await store.spent(tag=tag)).calls == 2 and (await store.spent(parent)).calls == 4
-        assert (await store.spent(uuid4().hex)).calls == 0
+        nothing = await store.spent(uuid4().hex)
+        assert (nothing.calls, nothing.cost_usd) == (0, None)
         for group in GROUPS:
             assert await store.usage(parent, group_by=group) or group == "tool"
         for state in ("started", "failed"):
@@ -190,7 +192,7 @@ class FindingSuite:
         await store.append(uuid4().hex, [said("user", "x"), call(input_tokens=2, output_tokens=3, cost_usd=0.5)])
         after = await store.stats()
         grown = {
-            name: after[name] - before[name]
+            name: after[name] - (before[name] or 0)
             for name in ("sessions", "messages", "model_calls", "total_tokens", "cost_usd")
         }
         assert grown == {"sessions": 1, "messages": 1, "model_calls": 1, "total_tokens": 5, "cost_usd": 0.5}

@@ -116,6 +116,8 @@ class JournalSuite:
         await store.save_interaction(s, "nul \x00", "half \ud800", {"\x00": 1})
         found = (await store.load(s, kinds=("interaction",)))[0]
         assert found["prompt"] == "nul \ufffd" and found["metadata"] == {"\x00": 1}
+        await store.save_interaction(s, "two halves \ud83e\udd8a", "x")
+        assert (await store.load(s, kinds=("interaction",)))[1]["prompt"] == "two halves 🦊"
 
     async def test_entries_without_a_session(self, store: Any) -> None:
         model = uuid4().hex

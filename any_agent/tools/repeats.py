@@ -43,6 +43,7 @@ def loop_detected(
         if count > MOST_SAME_CALLS and not _may_repeat(call.name, registry):
             arguments = call.input if isinstance(call, ToolUseBlock) else {}
             told = f"the model called {call.name} {count + 1} times with the same arguments, though it was told"
+            told += f"\n  fix: {LoopDetectedError.next_step}"
             return LoopDetectedError(
                 told,
                 limit="same_calls",

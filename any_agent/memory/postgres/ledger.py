@@ -29,10 +29,10 @@ _KEYS = {
 _INTS = ", ".join(
     f"coalesce(sum(c.{n}), 0)::bigint" for n in ("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens")
 )
-_SUMS = f"""count(*), count(*) FILTER (WHERE c.outcome <> 'ok'), {_INTS}, coalesce(sum(c.cost_usd), 0.0),
+_SUMS = f"""count(*), count(*) FILTER (WHERE c.outcome <> 'ok'), {_INTS}, sum(c.cost_usd),
     count(*) FILTER (WHERE c.cost_usd IS NULL), coalesce(sum(c.duration_s), 0.0), avg(c.first_token_s),
     avg(c.tokens_per_s)"""
-_TOOL_SUMS = """count(*), count(*) FILTER (WHERE c.state IN ('failed', 'unknown')), 0, 0, 0, 0, 0.0::float8, 0,
+_TOOL_SUMS = """count(*), count(*) FILTER (WHERE c.state IN ('failed', 'unknown')), 0, 0, 0, 0, NULL::float8, 0,
     coalesce(sum(c.duration_s), 0.0), NULL, NULL"""
 _TREE = TREE.replace(":session_id", "%(session_id)s::text")
 
