@@ -161,17 +161,19 @@ async def counted(server: LoopbackServer) -> None:
         async def through(door: LiteLLMModel = door) -> None:
             await text(door)
 
-        counts = {}
-        for name, work in (("door", through), ("litellm", alone)):
-            runs = []
-            for _ in range(25):  # a busy machine hands the bytes over in more pieces, which takes more calls
+        counts = {"door": 1_000_000, "litellm": 1_000_000}
+        for round_ in range(100):
+            for name, work in (("door", through), ("litellm", alone)):
                 await asyncio.sleep(0.02)  # what the last call left to do
                 counter = Counter()
                 sys.setprofile(counter)
                 await work()
                 sys.setprofile(None)
-                runs.append(counter.calls)
-            counts[name] = min(runs[2:])
+                if round_ > 1:
+                    counts[name] = min(counts[name], counter.calls)
+            # A busy machine hands the bytes over in more pieces, which takes more calls: then measure on.
+            if round_ > 5 and counts["door"] - counts["litellm"] <= 700:
+                break
         report[f"calls_{prefix}"] = counts
 
 
