@@ -52,7 +52,32 @@ if TYPE_CHECKING:
     from .client import Client as Client
     from .client import query as query
     from .context import ContextUsage as ContextUsage
-    from .errors import *  # noqa: F403
+    from .errors import AllModelsFailedError as AllModelsFailedError
+    from .errors import AnyAgentError as AnyAgentError
+    from .errors import ApprovalPendingError as ApprovalPendingError
+    from .errors import AuthenticationError as AuthenticationError
+    from .errors import BudgetExceededError as BudgetExceededError
+    from .errors import ConfigurationError as ConfigurationError
+    from .errors import ContextOverflowError as ContextOverflowError
+    from .errors import EmptyResponseError as EmptyResponseError
+    from .errors import InterruptedRunError as InterruptedRunError
+    from .errors import InvalidInputError as InvalidInputError
+    from .errors import LimitError as LimitError
+    from .errors import LoopDetectedError as LoopDetectedError
+    from .errors import MaxTurnsError as MaxTurnsError
+    from .errors import MemoryStoreError as MemoryStoreError
+    from .errors import ModelNotFoundError as ModelNotFoundError
+    from .errors import OutputError as OutputError
+    from .errors import ProviderError as ProviderError
+    from .errors import ProviderTimeoutError as ProviderTimeoutError
+    from .errors import RateLimitError as RateLimitError
+    from .errors import ServerUnreachableError as ServerUnreachableError
+    from .errors import SessionBusyError as SessionBusyError
+    from .errors import SessionError as SessionError
+    from .errors import SessionNotFoundError as SessionNotFoundError
+    from .errors import StreamInterruptedError as StreamInterruptedError
+    from .errors import ToolError as ToolError
+    from .errors import ToolExecutionError as ToolExecutionError
     from .hooks import *  # noqa: F403
     from .memory import MemoryStore as MemoryStore
     from .options import AgentOptions as AgentOptions

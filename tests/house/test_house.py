@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import TypeGuard
 
 import pytest
 
@@ -223,3 +224,23 @@ def test_public_names_resolve_and_are_listed() -> None:
     assert set(any_agent.__all__) <= set(dir(any_agent))
     with pytest.raises(AttributeError, match="no_such_name"):
         any_agent.no_such_name  # noqa: B018
+
+
+def test_the_public_names_have_types() -> None:
+    """A type checker reads the imports under TYPE_CHECKING; a star only where `__all__` is a plain list."""
+    import any_agent
+
+    path = PACKAGE / "__init__.py"
+    lines, known = _type_checking_lines(path), {"DISTRIBUTION", "__version__"}
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.lineno in lines:
+            known |= {alias.asname for alias in node.names if alias.asname}
+            if node.names[0].name == "*":
+                room = ast.parse((PACKAGE / str(node.module) / "__init__.py").read_text())
+                lists = [ast.literal_eval(one.value) for one in room.body if _assigns(one, "__all__")]
+                known |= {name for names in lists for name in names}
+    assert set(any_agent.__all__) - known == set()
+
+
+def _assigns(node: ast.stmt, name: str) -> TypeGuard[ast.Assign]:
+    return isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == name
