@@ -349,6 +349,7 @@ class Agent(AsksForData, AsksBlocking):
             30.0,
             options.max_retry_wait,
             options.resume_broken_answers,
+            "max_retries" in options.model_fields_set,
         )
         if own is not None:
             named = [entry if isinstance(entry, dict) else {"model": entry} for entry in options.fallback_models]

@@ -96,6 +96,7 @@ class Client:
         if agent is not None and (options is not None or fields or not isinstance(agent, Agent)):
             text = f"Client(agent=…) takes an Agent alone, not {agent!r:.80} with {options!r:.80} and {fields}"
             raise ConfigurationError(text, field="agent", value=agent, allowed="an Agent, or options, not both")
+        self._owns_agent = agent is None
         self.agent = _agent(options, fields) if agent is None else agent
         self.options = self.agent.options
         self.session = self.agent.create_session()
@@ -213,7 +214,11 @@ class Client:
 
     async def close(self) -> None:
         """End the conversation. Connections are shared with other clients and close with the event loop."""
-        await self.session.close()
+        try:
+            await self.session.close()
+        finally:
+            if self._owns_agent:
+                await self.agent._keeper.close()  # its store; it opens again for the next prompt
 
     disconnect = close
 

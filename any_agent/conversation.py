@@ -179,6 +179,7 @@ class Conversation(KeptSession, CallerTools, StreamsOutput, AsksBlocking):
         """
         self._check_idle()
         new = History(history_of(messages))
+        self._forget_labels(self._history.messages, new.messages)
         self._used_ids |= self._history.call_ids
         self._history, self.fitted, self._unkept = new, {}, 0
         self._is_replaced = self._journal is None

@@ -173,9 +173,9 @@ async def messages_of(prompt: Any, *, may_be_empty: bool = False) -> list[Messag
         out: list[Message] = [UserMessage(prompt)] if prompt else []
     else:
         out = history_of(prompt, field="prompt")
-    for place, message in enumerate(out):
-        if isinstance(message, (UserMessage, SystemMessage)) and not message.content:
-            raise InvalidInputError(f"message {place} is empty: say something", field=f"messages[{place}].content")
+    if out and isinstance(out[-1], (UserMessage, SystemMessage)) and not out[-1].content:  # what was before, was
+        place = len(out) - 1
+        raise InvalidInputError(f"message {place} is empty: say something", field=f"messages[{place}].content")
     if not out and not may_be_empty:
         raise InvalidInputError("the prompt is empty: say something", field="prompt", value=prompt)
     return out
@@ -202,18 +202,20 @@ def history_of(messages: Any, *, field: str = "messages") -> list[Message]:
 
 def _check_item(item: Mapping[str, Any], place: int) -> None:
     role, content, calls = item.get("role"), item.get("content"), item.get("tool_calls") or ()
+    if content.__class__ is str and not calls:
+        return
     if not isinstance(calls, (list, tuple)) or not all(isinstance(call, Mapping) for call in calls):
         text = f"message {place}: tool_calls is {_kind(calls)}, {calls!r:.80}, not a list of dicts"
         raise InvalidInputError(text, field=f"messages[{place}].tool_calls", value=calls)
-    may_lack_text = role == "assistant" and (calls or item.get("reasoning_content") or item.get("reasoning"))
-    is_tool_result = role == "tool" and "content" in item
-    if content is None and role is not None and not may_lack_text and not is_tool_result:
+    may_be_null = role in ("assistant", "tool") and "content" in item  # as the SDKs write calls and refusals
+    is_answer = role == "assistant" and (calls or item.get("reasoning_content") or item.get("reasoning"))
+    if content is None and role is not None and not may_be_null and not is_answer:
         text = f"message {place} ({role}) has no content: {dict(item)!r:.80}; give {{'role': {role!r}, 'content': '…'}}"
         raise InvalidInputError(text, field=f"messages[{place}].content", value=content)
     for part in content if isinstance(content, (list, tuple)) else ():
         kind = part.get("type", "text") if isinstance(part, Mapping) else "text"
         if kind not in _PART_TYPES:
-            near = get_close_matches(str(kind), _PART_TYPES, 1)
+            near = get_close_matches(str(kind).replace("input_image", "image_url"), _PART_TYPES, 1)
             hint = f"; did you mean {near[0]!r}?" if near else f"; use {', '.join(_PART_TYPES)}"
             text = f"message {place} holds a part of type {kind!r}{hint}"
             raise InvalidInputError(text, field=f"messages[{place}].content", value=part)

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from .budget import exceeded, together, with_paid, with_rows
 from .durability.journal import Journal, prompt_text
+from .durability.labels import title_left
 from .durability.ledger_rows import Entry
 from .errors import (
     ConfigurationError,
@@ -46,6 +47,7 @@ class KeptSession:
     _live: Live | None
     _journal: Journal | None
     _spent: UsageRow
+    _made_summary: str
     _is_replaced: bool
     _unkept: int
     _is_watched = True  # somebody sees the run's events, not its response alone
@@ -146,7 +148,6 @@ class KeptSession:
 
     async def _give_back(self, live: Live) -> None:
         hold, run, journal = live.hold, live.run, self._journal
-        turns = self.turn_count + (live.is_interrupted and not live.is_over)
         calls = live.rows.cut(run.model) if run is not None else []
         if hold is None or journal is None:
             self._pay(calls)
@@ -161,7 +162,7 @@ class KeptSession:
             if hold.is_given_up:  # its result went with that; is there more since then?
                 await self.save()
             elif not live.is_stuck:
-                await journal.leave(self._history.messages, hold, calls, turns, self._labels(journal))
+                await journal.leave(self._history.messages, hold, calls, self.turn_count, self._labels(journal))
         except (MemoryStoreError, SessionError) as error:  # the run's result has told of it, or tells of worse
             if journal.hold is hold and not (isinstance(error, SessionFencedError) and hold.is_given_up):
                 _log.warning("session %s: the end of the run is not kept: %s", shown(self.session_id), error)
@@ -222,12 +223,20 @@ class KeptSession:
         self._check_idle()
         journal = await self._kept()
         self._check_cut(keep)
+        self._forget_labels(self._history.messages[keep:], self._history.messages[:keep])
         self._used_ids |= self._history.call_ids
         self._history, self.fitted = History(self._history.messages[:keep]), {}
         self._unkept = min(self._unkept, keep)
         if journal is not None:
             journal.forget_after(keep)
             await self.save()
+
+    def _forget_labels(self, gone: Sequence[Message], kept: Sequence[Message]) -> None:
+        """Drop the title that was made of a message that is gone, and a summary of any; what somebody set stays."""
+        self.title = title_left(self.title, gone, kept)
+        made = self._journal.checkpoint if self._journal is not None else None
+        if gone and self.summary in (self._made_summary, (made or {}).get("summary")):
+            self.summary = self._made_summary = ""
 
     async def fork(self, up_to: int | None = None, session_id: str | None = None) -> Any:
         """A new session with the first `up_to` messages of this one (None: all); both go on apart.

@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections.abc import AsyncIterable, AsyncIterator, Generator, Mapping, Sequence
 from dataclasses import replace
-from time import perf_counter
 from typing import Any
 
 from .conversation import Conversation, SessionHost
@@ -35,7 +34,6 @@ from .types import (
     ResultMessage,
     TextBlock,
     TextDelta,
-    Timings,
     ToolCompleted,
     ToolMessage,
     UserMessage,
@@ -152,13 +150,15 @@ class AgentSession(Conversation):
                 raise
         finally:
             live.waiting = None
-            await live.close_events()
-            self._seal(live)
-            await self._release(live)
+            try:
+                await live.close_events()
+            finally:  # cancelled again meanwhile: the session is free all the same
+                self._seal(live)
+                await self._release(live)
             if not self.is_conversation:  # a one-off prompt is the whole session
                 await self._hook_end()
-        if live.is_interrupted and not live.is_over:
-            yield self._interrupted_result(live)
+        if live.interrupted is not None:
+            yield live.interrupted
 
     async def _begin(self, overrides: Mapping[str, Any]) -> Live:
         self._check_open()
@@ -267,9 +267,11 @@ class AgentSession(Conversation):
         live.is_interrupted = True
         waiting = live.waiting
         if waiting is None:  # the consumer holds an event: nobody waits in the stream
-            await live.close_events()
-            self._seal(live)
-            await self._release(live)
+            try:
+                await live.close_events()
+            finally:
+                self._seal(live)
+                await self._release(live)
             return
         waiting.cancel()
         # The interrupted task seals the history; wait for that, but never for ourselves.
@@ -282,20 +284,21 @@ class AgentSession(Conversation):
             return
         self._live = None
         self._pending += live.inbox
-        if live.run is None:  # nothing was asked: calls that wait go on waiting
-            return
-        self._history.keep_partial("".join(live.partial))
-        self._waits = self.result is not None and isinstance(self.result.error, ApprovalPendingError)
-        if self._waits:
-            self._history.keep_results(live.finished)
-        elif live.run.executes_tools:
-            self._history.close_calls(live.finished)
+        if live.run is not None:  # else nothing was asked: calls that wait go on waiting
+            self._history.keep_partial("".join(live.partial))
+            self._waits = self.result is not None and isinstance(self.result.error, ApprovalPendingError)
+            if self._waits:
+                self._history.keep_results(live.finished)
+            elif live.run.executes_tools:
+                self._history.close_calls(live.finished)
+        if live.is_interrupted and not live.is_over:  # told before the next prompt can begin
+            live.is_over, live.interrupted = True, self._interrupted_result(live)
 
     def _interrupted_result(self, live: Live) -> ResultMessage:
         partial = "".join(live.partial)
         error = InterruptedRunError("the run was interrupted", session_id=self.session_id, partial_text=partial)
-        timings = Timings(perf_counter() - live.began_s)
-        result = ResultMessage("interrupted", result=partial, session_id=self.session_id, timings=timings, error=error)
+        done = live.told(self._history.messages)
+        result = ResultMessage("interrupted", result=partial, session_id=self.session_id, error=error, **done)
         self._record(result, live)
         return result
 

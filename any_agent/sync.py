@@ -75,7 +75,10 @@ def iterated(chunks: AsyncIterator[T], *, name: str) -> Iterator[T]:
         while (one := run_sync(following(), name=name)) is not end:
             yield one
     finally:
-        if has_loop():  # Python collects it in the loop's own thread, where nobody may wait
+        loop = _loop
+        if loop is None or loop in _ending or loop.is_closed():  # the program ends, and closes what is open itself
+            pass
+        elif has_loop():  # Python collects it in the loop's own thread, where nobody may wait
             asyncio.run_coroutine_threadsafe(_closed(chunks), _background_loop())
         else:
             run_sync(_closed(chunks), name=name)

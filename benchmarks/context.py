@@ -31,6 +31,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parent / "tests")]
 
 from gates import Gate  # noqa: E402
+from own_home import own_home  # noqa: E402
 from support.invariants import figures, violations  # noqa: E402
 from support.llama import LlamaServer, start_llama  # noqa: E402
 from support.long_talk import SYSTEM, harbour_tools, prompts, talk, words  # noqa: E402
@@ -276,6 +277,7 @@ def main() -> int:
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the raw numbers there")
     parser.add_argument("--turns", type=int, default=300, help="turns on llama.cpp (default: 300); 0 leaves them out")
     chosen = parser.parse_args()
+    os.environ["ANY_AGENT_HOME"] = own_home()
     found = asyncio.run(measure(max(0, chosen.turns)))
     if chosen.json:
         chosen.json.write_text(json.dumps(found, indent=1) + "\n")

@@ -13,6 +13,7 @@ import argparse
 import asyncio
 import gc
 import json
+import os
 import platform
 import random
 import resource
@@ -27,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from gates import Gate, broken_gates
+from own_home import own_home
 
 from any_agent import Agent, AgentSession
 from any_agent.memory import MemoryStore
@@ -327,6 +329,7 @@ def main() -> int:
     parser.add_argument("--rows", type=int, default=100_000, help="messages to search in (default: 100,000)")
     parser.add_argument("--rounds", type=int, default=7, help="rounds of commits (default: 7)")
     chosen = parser.parse_args()
+    os.environ["ANY_AGENT_HOME"] = own_home()
     found = asyncio.run(measure(chosen.rows, max(1, chosen.rounds)))
     if chosen.json:
         chosen.json.write_text(json.dumps(found, indent=1) + "\n")

@@ -11,15 +11,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from own_home import own_home
+
 HERE = Path(__file__).resolve().parent
 QUIET = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_MODE": "PRODUCTION"}
 
 
 def environment() -> dict[str, str]:
-    """Ours, with compiled modules kept (a first import is measured, not a first compilation)."""
+    """Ours, with compiled modules kept (a first import is measured, not a first compilation) and a home of its own."""
     left_out = {"PYTHONDONTWRITEBYTECODE", "PYTHONPROFILEIMPORTTIME"}
     kept = {name: value for name, value in os.environ.items() if name not in left_out}
-    return {**kept, **QUIET, "PYTHONPATH": str(HERE.parent)}
+    return {**kept, **QUIET, "PYTHONPATH": str(HERE.parent), "ANY_AGENT_HOME": own_home()}
 
 
 class Child:
@@ -58,9 +60,10 @@ class Child:
 
     def close(self) -> str:
         """End it; what it wrote to standard error."""
-        assert self._process.stdin is not None
+        assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.close()
         self._process.wait(30)
+        self._process.stdout.close()
         errors = self.errors
         self._errors.close()
         return errors

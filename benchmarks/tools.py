@@ -13,6 +13,7 @@ import argparse
 import asyncio
 import gc
 import json
+import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from time import process_time
 from typing import Any
 
 from call_counting import calls_of
+from own_home import own_home
 
 from any_agent import Agent
 from any_agent.dispatch import Dispatch
@@ -169,6 +171,7 @@ def main() -> int:
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the raw numbers there")
     parser.add_argument("--rounds", type=int, default=7, help="rounds of CPU timing (default: 7)")
     chosen = parser.parse_args()
+    os.environ["ANY_AGENT_HOME"] = own_home()
     found = asyncio.run(measure(max(1, chosen.rounds)))
     if chosen.json:
         chosen.json.write_text(json.dumps(found, indent=1) + "\n")

@@ -20,6 +20,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # the tests run in the background, and children would inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+MOST_RERUNS = 12
 LLAMA_FIXTURES = {"llama", "llama_tools", "llama_key", "llama_small", "llama_endless"}
 
 
@@ -32,6 +33,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.real)
         if "clock" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.flaky(reruns=2))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A machine that stutters makes a few tests run again; more than that is a race in the code."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    reruns = len(reporter.stats.get("rerun", ())) if reporter else 0
+    if reruns > MOST_RERUNS and session.exitstatus == pytest.ExitCode.OK:
+        reporter.write_line(
+            f"{reruns} tests had to run again, more than {MOST_RERUNS}: look for a race (-rR names them)"
+        )
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.fixture(autouse=True)

@@ -622,10 +622,46 @@ def test_models_tells_a_locked_server_from_one_without_models(call: Call, server
     assert told.stderr.startswith(f"✗ {server.base_url} wants a key") and "--api-key" in told.stderr
     told = call("models", "--base-url", server.base_url, "--api-key", "wrong-key-123456", "--json")
     assert told.exit_code == 1 and json.loads(told.stdout)[0]["state"] == "locked"
-    assert "does not take this key" in told.stderr and "wrong-key" not in told.stderr
+    assert "the key that was sent is not accepted; pass --api-key" in told.stderr and "wrong-key" not in told.stderr
     server.reply("*", {"object": "list", "data": []})
     told = call("models", "--base-url", server.base_url)
     assert told.exit_code == 0 and "(no models)" in told.stdout
+
+
+def test_models_sends_a_key_where_it_was_named_for_and_its_advice_works(call: Call, server: LoopbackServer) -> None:
+    def answer(request: Any) -> Any:
+        is_right = request.headers.get("authorization") == "Bearer sk-right"
+        return {"object": "list", "data": [{"id": "m"}]} if is_right else error(401, "no key", type="auth")
+
+    def keys() -> set[str | None]:
+        return {request.headers.get("authorization") for request in server.requests}
+
+    server.reply("*", answer)
+    place = ("models", "--base-url", server.base_url)
+    told = call(*place, ANY_AGENT_API_KEY="sk-right", HOSTED_VLLM_API_KEY="sk-right")
+    advice = f"set ANY_AGENT_API_KEY together with ANY_AGENT_BASE_URL={server.base_url}"
+    assert told.exit_code == 1 and f"no key was sent; pass --api-key, or {advice}" in told.stderr
+    assert keys() == {None}, "those were named for no address, or for another one"
+    both = {"ANY_AGENT_API_KEY": "sk-right", "ANY_AGENT_BASE_URL": server.base_url}
+    assert call(*place, **both).exit_code == 0
+    assert call("models", **both).exit_code == 0
+    assert call(*place, "--api-key", "sk-right", **{**both, "ANY_AGENT_API_KEY": "sk-wrong"}).exit_code == 0
+    told = call(*place, **{**both, "ANY_AGENT_API_KEY": "sk-wrong"})
+    assert told.exit_code == 1 and "the key that was sent is not accepted" in told.stderr
+
+
+def test_models_gives_a_key_to_the_address_of_the_settings_only(call: Call, server: LoopbackServer) -> None:
+    with LoopbackServer() as other:
+        for one in (server, other):
+            one.reply("*", error(401, "no key", type="auth"))
+        at = {"ANY_AGENT_BASE_URL": server.base_url, "OLLAMA_API_BASE": other.base_url}
+        told = call("models", "--api-key", "sk-mine", **at)
+        assert {request.headers.get("authorization") for request in server.requests} == {"Bearer sk-mine"}
+        assert {request.headers.get("authorization") for request in other.requests} == {None}
+        first = told.stderr.split()[1].rstrip(",")
+        assert (
+            told.exit_code == 1 and f"pass --base-url {first} with --api-key, or set ANY_AGENT_API_KEY" in told.stderr
+        )
 
 
 # ------------------------------------------------------------------ what is shown beside the answer

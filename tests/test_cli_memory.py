@@ -207,8 +207,8 @@ def test_the_sessions_of_a_tag_are_deleted(call: Call, db: str) -> None:
     assert json.loads(call("sessions", "delete", "--tag", "nobody", "--json").stdout) == {"deleted": 0}
 
 
-def test_the_settings_file_says_where_the_store_is(call: Call, home: Path, tmp_path: Path) -> None:
-    other = str(tmp_path / "other.db")
+def test_the_settings_file_says_where_the_store_is(call: Call, home: Path) -> None:
+    other = str(home / "project" / "other.db")
     talk(other, "elsewhere")
     assert call("sessions").exit_code == 1
     (home / "project" / ".agent" / "config.yml").write_text(f"options: {{memory_db_path: '{other}'}}")

@@ -21,7 +21,6 @@ from any_agent.cli.app import app
 from any_agent.cli.common import Common
 from any_agent.cli.run import _Asking
 from any_agent.cli.run_output import output_for
-from any_agent.cli.standard_input import SILENCE_S
 from any_agent.config.providers import PROVIDERS
 from any_agent.testing import LoopbackServer, WireReply, chat_chunks, sse, token_usage
 
@@ -153,7 +152,8 @@ def test_a_closed_standard_output_is_told_before_anything_is_asked(
     assert server.requests == [] and "Traceback" not in err
     assert in_shell(environ, ">&-", "version")[0] == 0
     assert in_shell(environ, "2>&- </dev/null", "run", "hi", *place(server))[:2] == (0, b"lost\n")
-    assert in_shell(environ, "<&-", "run", "hi", "-q", *place(server)) == (0, b"lost\n", "")
+    assert in_shell(environ, "<&-", "run", "hi", "-q", "--session", "s", *place(server)) == (0, b"lost\n", "")
+    assert in_shell(environ, "<&-", "sessions", "delete", "s")[0] == 0, "nobody is there to be asked"
     code, _, err = in_shell(environ, "<&-", "run", *place(server))
     assert code == 2 and "nothing was asked" in err
 
@@ -207,21 +207,21 @@ def test_piped_text_follows_the_prompt(server: LoopbackServer, environ: dict[str
 
 
 @posix
-def test_an_input_that_never_speaks_does_not_hold_up(server: LoopbackServer, environ: dict[str, str]) -> None:
+def test_a_slow_command_is_waited_for_with_a_line(server: LoopbackServer, environ: dict[str, str]) -> None:
+    """Over a socket, as Node's spawn and some shells hand it on."""
     answers(server, "ok")
-    held, other = socket.socketpair()
-    with held, other:
-        before = time.monotonic()
-        assert ended(environ, "run", "hi", "-q", *place(server), stdin=held) == (0, b"ok\n", "")
-        assert time.monotonic() - before < SILENCE_S, "a socket is not waited for"
-    reader, writer = os.pipe()
-    try:
-        code, out, err = ended(environ, "run", "hi", *place(server), stdin=reader)
-    finally:
-        os.close(reader)
-        os.close(writer)
-    assert (code, out, asked(server)) == (0, b"ok\n", "hi")
-    assert f"said nothing for {SILENCE_S:.0f} s: asked without it" in err
+    ours, theirs = socket.socketpair()
+    with theirs, started(environ, "run", "Sum up:", *place(server), stdin=ours) as process:
+        ours.close()
+        assert process.stderr is not None
+        waits = process.stderr.readline().decode()
+        theirs.sendall(b"x" * 1234)
+        theirs.shutdown(socket.SHUT_WR)
+        _, err = process.communicate(timeout=30)
+    assert waits == "  waiting for standard input, at most 30 s … (to do without it: </dev/null)\n"
+    assert err.decode().startswith("  + 1,234 characters from standard input\n")
+    assert (process.returncode, asked(server)) == (0, "Sum up:\n\n" + "x" * 1234)
+    assert ended(environ, "run", "Sum up:", "-q", *place(server), text=b"quiet") == (0, b"ok\n", "")
 
 
 @pytest.mark.parametrize(

@@ -337,7 +337,9 @@ def test_a_project_file_cannot_read_secrets(machine: Machine, name: str, text: s
     machine.resolve()  # the user's own file may
 
 
-@pytest.mark.parametrize("option", ["litellm_kwargs", "extra_body", "metrics_endpoint"])
+@pytest.mark.parametrize(
+    "option", ["litellm_kwargs", "extra_body", "metrics_endpoint", "permission_mode", "allowed_tools"]
+)
 def test_a_project_file_cannot_set_options_that_carry_addresses(machine: Machine, option: str) -> None:
     machine.write(f"options: {{{option}: {{api_base: 'http://evil'}}}}")
     with pytest.raises(ConfigurationError, match=f"options.{option} is not taken from a project file"):

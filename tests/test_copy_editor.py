@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.replay_servers import vllm
 from support.seeds import CHAT, asked, calls, roles, says
 
 from any_agent.copy_editor import ISSUE_FORMAT, CopyEditorAgent, Issue, Step
@@ -310,6 +311,81 @@ async def test_only_an_unchanged_chapter_is_kept(
         (tmp_path / "text/style_guide.md").write_text("Be brief.")
     await run(editor(server, metadata), resume=change != "begin anew")
     assert len(chats(server)) - 2 == asked_again
+
+
+def fitted(server: LoopbackServer, metadata: dict[str, Any], **fields: Any) -> CopyEditorAgent:
+    """On a server with a window of 2,048 tokens that counts one for each character."""
+    url = server.base_url
+    return CopyEditorAgent("tiny", "vllm", metadata, base_url=url, max_retries=0, keep_calibration=False, **fields)
+
+
+def asked_chapters(server: LoopbackServer) -> list[str]:
+    return [re.findall(r"Chapter\d\.md", one.json["messages"][1]["content"])[0] for one in chats(server)]
+
+
+@pytest.mark.parametrize("change", ["the text", "the server counts no more", "the server tells no window"])
+async def test_what_the_server_tells_of_its_window_does_not_discard_a_run(
+    server: LoopbackServer, tmp_path: Path, change: str
+) -> None:
+    vllm(server)
+    server.reply(CHAT, lambda asked: error(401, "no") if "Chapter3.md" in str(asked.json["messages"]) else answer())
+    text = "One line of the chapter.\n" * 20
+    metadata = novel(tmp_path, text, text, text)
+    before = fitted(server, metadata)
+    with pytest.raises(AuthenticationError):
+        await run(before)
+    first_run = before.run_id
+    if change == "the text":
+        (tmp_path / "text/Chapter1.md").write_text(text + "A\n\nB\n\nC\n" * 4)
+    elif change == "the server counts no more":
+        server.reply("/tokenize", error(500, "busy"))
+    else:
+        server.reply("/v1/models", error(500, "busy"))
+    server.reply(CHAT, answer())
+    asked_before = len(chats(server))
+    again = fitted(server, metadata)
+    told = await run(again)
+    assert again.part_chars != before.part_chars and told["run_id"] == first_run
+    changed = {"Chapter1.md"} if change == "the text" else set()
+    assert set(asked_chapters(server)[asked_before:]) == {"Chapter3.md", *changed}
+
+
+async def test_parts_of_another_given_length_are_another_run(server: LoopbackServer, tmp_path: Path) -> None:
+    server.reply(CHAT, answer(), error(401, "no"), answer())
+    metadata = novel(tmp_path, TEXT, TEXT)
+    with pytest.raises(AuthenticationError):
+        await run(editor(server, metadata, part_chars=500))
+    await run(editor(server, metadata, part_chars=400))
+    assert len(chats(server)) == 4
+
+
+@pytest.mark.parametrize("window_tokens", [None, 2048])
+def test_parts_are_fitted_as_soon_as_the_server_answers(
+    server: LoopbackServer, tmp_path: Path, window_tokens: int | None
+) -> None:
+    """Also in another event loop, and for chapters that are read at the same time."""
+    server.reply(CHAT, error(500, "starting"))
+    text = "One line of the chapter.\n" * 60
+    agent = fitted(server, novel(tmp_path, text, text), context_window_size=window_tokens)
+
+    async def both() -> list[Any]:
+        names = [tmp_path / "text" / f"Chapter{number}.md" for number in (1, 2)]
+        return await asyncio.gather(*map(agent.analyze_chapter, names), return_exceptions=True)
+
+    assert [type(one) for one in asyncio.run(both())] == [ServerError, ServerError]
+    assert agent.part_chars == (1_965 if window_tokens else 12_000), "guessed, as nobody counts"
+    vllm(server)
+    server.reply(CHAT, answer())
+    before = len(server.requests)
+    assert asyncio.run(both()) == [[], []]
+    asked_now = [one for one in server.requests[before:] if one.path == CHAT]
+    assert agent.part_chars < 800 and len(asked_now) >= 6
+    assert all(one.json["messages"][1]["content"].count("One line") <= 30 for one in asked_now), "none was unfitted"
+    looks = [one for one in server.requests[before:] if one.path == "/v1/models"]
+    before = len(server.requests)
+    asyncio.run(both())
+    later = [one for one in server.requests[before:] if one.path == "/v1/models"]
+    assert len(later) < len(looks), "what was answered is not asked again"
 
 
 async def test_a_cancelled_run_can_go_on(server: LoopbackServer, tmp_path: Path) -> None:

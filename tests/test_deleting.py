@@ -127,6 +127,74 @@ async def test_expired_answers_leave_the_cache(tmp_path: Path) -> None:
     assert bytes_with(tmp_path, SECRET) == []
 
 
+async def test_what_was_rewound_or_cleared_is_not_told_again(tmp_path: Path) -> None:
+    async with Agent(EchoModel(), memory_db_path=str(tmp_path / "m.db")) as agent:
+        rewound, cleared = agent.create_session("rewound"), agent.create_session("cleared")
+        for session in rewound, cleared:
+            await session.query("hello")
+            await session.query(f"my {SECRET}")
+        assert SECRET in str(await agent.memory.get_relevant_context(SECRET))
+        await rewound.rewind(2)
+        cleared.clear()
+        await cleared.query("fresh start")
+        found = await agent.memory.get_relevant_context(SECRET)
+        assert sorted(one["prompt"] for one in found) == ["fresh start", "hello"]
+        for session in rewound, cleared:
+            assert SECRET not in await agent.memory.export(session.session_id)
+            assert SECRET in await agent.memory.export(session.session_id, "jsonl")  # the journal, until it is deleted
+
+
+async def test_a_title_goes_with_its_prompt(tmp_path: Path) -> None:
+    async with Agent(EchoModel(), memory_db_path=str(tmp_path / "m.db")) as agent:
+
+        async def title(session_id: str) -> str:
+            row = await agent.memory.session(session_id)
+            return str(row["title"])
+
+        rewound, cleared, own = (agent.create_session(session_id) for session_id in ("rewound", "cleared", "own"))
+        for session in rewound, cleared, own:
+            await session.query(f"my {SECRET}")
+            await session.query("hello")
+            assert await title(session.session_id) == session.title == f"my {SECRET}"
+        own.title = f"About a {SECRET}"
+        await own.rewind(0)
+        assert await title("own") == f"About a {SECRET}"
+        await rewound.rewind(2)
+        assert await title("rewound") == f"my {SECRET}"  # its prompt is still there
+        await rewound.rewind(0)
+        assert await title("rewound") == rewound.title == ""
+        cleared.clear()
+        for session in rewound, cleared:
+            await session.query("fresh start")
+            assert await title(session.session_id) == session.title == "fresh start"
+
+
+async def test_a_session_that_is_cleared_unread_loses_its_title_and_summary(tmp_path: Path) -> None:
+    path = str(tmp_path / "m.db")
+    async with Agent(EchoModel(), memory_db_path=path) as agent:
+        for session_id in "mine", "own":
+            session = agent.create_session(session_id)
+            await session.query(f"my {SECRET}")
+            if session_id == "own":
+                session.title, session.summary = "Named by me", "Told by me"
+            else:
+                told = {"summary": SECRET, "covered_messages": 1}
+                await agent.memory.append(
+                    "mine",
+                    [{"kind": "checkpoint", "summary": told, "covers_seq": 1}, {"kind": "session", "summary": SECRET}],
+                )
+            await session.close()
+    async with Agent(EchoModel(), memory_db_path=path) as agent:
+        for session_id in "mine", "own":
+            session = agent.create_session(session_id)
+            session.clear()
+            await session.query("fresh start")
+        rows = {row["session_id"]: (row["title"], row["summary"]) for row in await agent.list_sessions()}
+        assert rows == {"mine": ("fresh start", ""), "own": ("Named by me", "Told by me")}
+        again = await agent.resume("mine")
+        assert again.context_summary is None and again.title == "fresh start"
+
+
 async def test_a_session_that_goes_on_after_it_was_deleted_does_not_write_it_anew(tmp_path: Path) -> None:
     path = tmp_path / "m.db"
     async with Agent(EchoModel(), memory_db_path=str(path)) as agent:

@@ -207,9 +207,9 @@ def test_a_server_that_wants_a_key_is_a_problem(call: Call, server: LoopbackServ
     place = (*model, "--base-url", server.base_url)
     told = call(*place)
     assert told.exit_code == 1
-    assert f"{server.base_url} wants a key, and none is sent; pass --api-key, or set ANY_AGENT_API_KEY" in told.stdout
+    assert f"{server.base_url} wants a key: no key was sent; pass --api-key, or set ANY_AGENT_API_KEY" in told.stdout
     told = call(*place, "--api-key", "wrong-key-123456")
-    assert told.exit_code == 1 and "does not take the key that it is sent" in told.stdout
+    assert told.exit_code == 1 and "the key that was sent is not accepted; pass --api-key" in told.stdout
     assert "wrong-key-123456" not in told.stdout
     assert json.loads(call(*place, "--json").stdout)["ok"] is False
     assert call(*place, "--api-key", "right", "--no-probe").exit_code == 0
@@ -218,7 +218,37 @@ def test_a_server_that_wants_a_key_is_a_problem(call: Call, server: LoopbackServ
 def test_a_server_that_lists_its_models_to_all_but_wants_a_key_is_a_problem(call: Call, server: LoopbackServer) -> None:
     locks(server, "right", lists_models=True)
     told = call("-m", "m", "--base-url", server.base_url, "--probe")
-    assert told.exit_code == 1 and "wants a key, and none is sent" in told.stdout
+    assert told.exit_code == 1 and "wants a key: no key was sent" in told.stdout
+
+
+@pytest.mark.parametrize(
+    ("model", "variable"),
+    [
+        ("m", ""),
+        ("vllm/m", ""),
+        ("lm_studio/m", ""),
+        ("openai/m", ""),
+        ("anthropic/m", ""),
+        ("vllm/m", "HOSTED_VLLM_API_BASE"),
+        ("lm_studio/m", "LM_STUDIO_API_BASE"),
+    ],
+)
+def test_what_is_advised_for_a_key_works(call: Call, server: LoopbackServer, model: str, variable: str) -> None:
+    locks(server, "sk-right")
+    at = {variable: server.base_url} if variable else {}
+    place = ("-m", model, "--no-probe", *(() if variable else ("--base-url", server.base_url)))
+    told = call(*place, **at)
+    advice = re.search(
+        r"wants a key: no key was sent; pass --api-key, or set (\w+)( together with (\w+)=(\S+))?", told.stdout
+    )
+    assert told.exit_code == 1 and advice is not None, told.stdout
+    assert {request.headers.get("authorization") for request in server.requests} == {None}
+    environ = {advice[1]: "sk-right", **({advice[3]: advice[4]} if advice[2] else {})}
+    assert (advice[1] == "ANY_AGENT_API_KEY") == (not variable)
+    assert call(*place, **{**at, **environ}).exit_code == 0
+    assert call(*place, "--api-key", "sk-right", **at).exit_code == 0
+    told = call(*place, **{**at, **environ, advice[1]: "sk-wrong"})
+    assert told.exit_code == 1 and "wants a key: the key that was sent is not accepted" in told.stdout
 
 
 def test_an_address_alone_is_asked(call: Call, server: LoopbackServer) -> None:

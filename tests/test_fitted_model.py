@@ -370,6 +370,21 @@ async def test_a_model_that_is_loaded_by_the_first_call_tells_its_window_then() 
     assert size_of(inner.requests[1]) <= 1400
 
 
+async def test_cached_tokens_that_are_told_beside_the_prompt_are_no_cut() -> None:
+    def beside(request: ModelRequest) -> list[Any]:
+        size = size_of(request)
+        return ["fine", StreamEnd("m", "stop", Usage(size // 8, 1, cached_tokens=size - size // 8))]
+
+    def cut(request: ModelRequest) -> list[Any]:
+        return ["fine", StreamEnd("m", "stop", Usage(size_of(request) // 8, 1, cached_tokens=20))]
+
+    model, inner, counter = fitted([beside, beside, cut, end], ask_window=Swapped(9000))
+    for _ in range(2):
+        assert not any(isinstance(d, ContextTruncated) for d in await ask(model, talk(20)))
+    assert counter.learned == [] and len(inner.requests[-1].messages) == len(talk(20))
+    assert any(isinstance(d, ContextTruncated) for d in await ask(model, talk(20)))
+
+
 class Swapped:
     """A server whose window changes."""
 

@@ -50,6 +50,68 @@ async def test_the_first_decision_wins_and_later_hooks_are_not_asked() -> None:
     assert await decide({}, "pre_tool_use", EVENT) is None
 
 
+async def test_what_only_adds_or_changes_does_not_switch_off_the_gate_behind_it() -> None:
+    seen: list[Any] = []
+
+    def gate(event: Any) -> Any:
+        seen.append(event.tool_input)
+        return specific(permissionDecision="deny", permissionDecisionReason="no b") if "b" in str(event) else None
+
+    note, change = specific(additionalContext="one"), specific(updatedInput={"path": "b"})
+    for said in (change, HookAnswer(modified_input={"path": "b"}), {**change, "decision": "approve"}):
+        decision = await ask(lambda event: note, lambda event, said=said: said, gate, seen.append)  # type: ignore[misc]
+        assert (decision.permission, decision.reason, decision.continue_) == ("deny", "no b", False)
+    assert seen == [{"path": "b"}] * 3  # the gate sees what would run; behind a refusal nobody is asked
+    assert EVENT.tool_input["path"] == "a"
+
+
+async def test_answers_are_joined() -> None:
+    def one(event: Any) -> Any:
+        return specific(additionalContext="one", updatedInput={"path": "b"}, permissionDecision="allow")
+
+    def two(event: Any) -> Any:
+        event.tool_input["path"] += "c"  # its own copy
+        more = {"permissionDecision": "ask", "permissionDecisionReason": "sure?"}
+        return specific(additionalContext="two", updatedInput=dict(event.tool_input), **more)
+
+    def three(event: Any) -> Any:
+        return specific(permissionDecision="allow", permissionDecisionReason="fine")
+
+    joined = HookAnswer(True, {"path": "bc"}, None, "sure?", "ask", added_context="one\n\ntwo")
+    assert await ask(one, two, three) == joined
+    assert await ask(one, HookMatcher("write_*", [two]), three, changes, denies) == HookAnswer(
+        True, {"path": "b"}, None, "sure?", "ask", added_context="one\n\ntwo"
+    ), "a HookDecision wins at once, but takes back no stricter word"
+
+
+async def test_prompts_and_results_are_handed_on_as_they_stand() -> None:
+    def told(name: str, **more: Any) -> Any:
+        return {"hookSpecificOutput": {"hookEventName": name, **more}}
+
+    seen: list[Any] = []
+    adds = [lambda event, n=n: told("UserPromptSubmit", additionalContext=n) for n in ("one", "two")]  # type: ignore[misc]
+    both = HookDecision(modified_prompt="hello\n\none\n\ntwo")
+    assert await ask(*adds, seen.append, event=PROMPT, name="UserPromptSubmit") == both
+    assert seen[0].prompt == both.modified_prompt
+    refused = await ask(
+        *adds, lambda event: {"decision": "block", "reason": "r"}, event=PROMPT, name="UserPromptSubmit"
+    )
+    assert (refused.continue_, refused.reason) == (False, "r")
+
+    def shorter(event: Any) -> Any:
+        return told("PostToolUse", updatedToolOutput=f"{event.tool_result}!", additionalContext="more")
+
+    def ends(event: Any) -> Any:
+        return {"continue": False, "stopReason": "enough"}
+
+    whole = await ask(shorter, ends, shorter, event=DONE, name="PostToolUse")
+    assert whole == HookAnswer(
+        reason="enough", ends_run=True, added_context="more\n\nenough\n\nmore", updated_output="{'ok': True}!!"
+    )
+    stop = await ask(ends, lambda event: {"decision": "block"}, event=STOP, name="Stop")
+    assert stop == HookDecision()  # it insists on the stop
+
+
 async def test_an_exception_goes_through() -> None:
     def gate(event: Any) -> None:
         raise RuntimeError("stop everything")
@@ -435,16 +497,20 @@ def test_events_that_nobody_fires_yet_are_marked() -> None:
 words = st.sampled_from(["allow", "deny", "ask", "approve", "block", "defer"])
 
 
-@given(st.lists(st.one_of(st.none(), words), min_size=1, max_size=5))
-def test_the_first_word_decides(said: list[str | None]) -> None:
-    decision = asyncio.run(ask(*[(lambda event, one=one: one) for one in said]))  # type: ignore[misc]
+@given(st.lists(st.one_of(st.none(), words), min_size=1, max_size=5), st.booleans())
+def test_the_strictest_word_decides(said: list[str | None], is_dict: bool) -> None:
+    def spelt(one: str | None) -> Any:
+        return specific(permissionDecision=one) if one and is_dict else one
+
+    decision = asyncio.run(ask(*[(lambda event, one=one: spelt(one)) for one in said]))  # type: ignore[misc]
     known = {"allow": "allow", "approve": "allow", "deny": "deny", "block": "deny", "ask": "ask"}
-    first = next((one for one in said if one is not None), None)
-    if first is None:
-        assert decision is None
+    meant = {known[one] for one in said if one in known}
+    strictest = next((one for one in ("deny", "ask", "allow") if one in meant), None)
+    if strictest is None:
+        assert decision is None or decision.permission is None
     else:
-        assert decision.permission == known.get(first)
-        assert decision.continue_ is (decision.permission != "deny")
+        assert decision.permission == strictest
+        assert decision.continue_ is (strictest != "deny")
 
 
 @given(st.dictionaries(st.text(max_size=12), st.one_of(st.text(max_size=6), st.booleans(), st.none()), max_size=3))

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from any_agent import Agent, AgentOptions, Client, HookDecision, HookMatcher, PreCompactEvent, query, tool
-from any_agent.testing import EchoModel, LoopbackServer
+from any_agent.errors import HookAbortedError
+from any_agent.testing import EchoModel, LoopbackServer, ScriptedModel
 from any_agent.testing.wire_bytes import WireCall, chat_chunks, sse, token_usage
 from any_agent.types import (
     AssistantMessage,
@@ -94,6 +95,51 @@ async def test_decisions_about_the_callers_tools_are_in_the_audit_log(tmp_path: 
         ("pay", "allow", "mode default"),
         ("look", "deny", "look"),
     ]
+
+
+# ------------------------------------------------------------------ several Claude-style hooks
+
+
+@pytest.mark.parametrize(
+    "more", [{"additionalContext": "logged"}, {"permissionDecision": "allow"}, {"updatedInput": {"usd": 9}}]
+)
+@pytest.mark.parametrize("is_option", [False, True])
+async def test_a_gate_stands_behind_hooks_that_add_change_or_allow(more: dict[str, Any], is_option: bool) -> None:
+    ran: list[int] = []
+
+    @tool
+    def pay(usd: int) -> str:
+        ran.append(usd)
+        return "paid"
+
+    def said(**more: Any) -> Any:
+        async def hook(input_data: Any, tool_use_id: Any, context: Any) -> Any:
+            return {"hookSpecificOutput": {"hookEventName": "PreToolUse", **more}}
+
+        return HookMatcher(hooks=[hook])
+
+    gate = [] if is_option else [said(permissionDecision="deny", permissionDecisionReason="not today")]
+    how: dict[str, Any] = {"pre_tool_hook": lambda name, given: "deny"} if is_option else {}
+    model = ScriptedModel([ToolUseBlock("a", "pay", {"usd": 1}), "ok"])
+    agent = Agent(model, tools=[pay], hooks={"PreToolUse": [said(**more), *gate]}, enable_memory=False, **how)
+    assert await agent.query("pay") == "ok" and ran == []
+    (result,) = model.requests[1].messages[-1].content
+    assert result.is_error and (is_option or "not today" in result.content)  # type: ignore[union-attr,operator]
+
+
+async def test_a_blocked_prompt_does_not_get_through_behind_a_note() -> None:
+    async def note(input_data: Any, tool_use_id: Any, context: Any) -> Any:
+        return {"hookSpecificOutput": {"hookEventName": "UserPromptSubmit", "additionalContext": "It is Monday."}}
+
+    async def gate(input_data: Any, tool_use_id: Any, context: Any) -> Any:
+        return {"decision": "block", "reason": "no"} if "secret" in input_data["prompt"] else {}
+
+    model = ScriptedModel(["fine"])
+    agent = Agent(model, hooks={"UserPromptSubmit": [note, gate]}, enable_memory=False)
+    with pytest.raises(HookAbortedError):
+        await agent.query("my secret")
+    assert not model.requests and await agent.query("hello") == "fine"
+    assert model.requests[0].messages[-1].content[0].text == "hello\n\nIt is Monday."  # type: ignore[union-attr]
 
 
 # ------------------------------------------------------------------ before a summary

@@ -8,8 +8,11 @@ import json
 import os
 import sqlite3
 import stat
+import subprocess
+import sys
 import threading
 import time
+import weakref
 from pathlib import Path
 from typing import Any, get_args
 
@@ -178,10 +181,56 @@ def test_a_forgotten_store_is_closed(tmp_path: Path) -> None:
     store = MemoryStore(tmp_path / "m.db")
     asyncio.run(store.append("s", [USER]))
     asyncio.run(store.load("s"))
+    threads = [t for t in threading.enumerate() if "connection_worker" in t.name]
     del store
-    gc.collect()
-    assert not (tmp_path / "m.db-wal").exists()
+    gc.collect()  # waits for nobody
+    for thread in threads:
+        thread.join(10)
     assert [t.name for t in threading.enumerate() if "connection_worker" in t.name] == []
+    assert len(threads) == 2 and not (tmp_path / "m.db-wal").exists()
+
+
+async def test_a_store_that_is_collected_in_the_writer_of_another_does_not_stop_it(tmp_path: Path) -> None:
+    """Its end needs the lock file, which that writer holds: to wait for it there would be to wait for oneself."""
+    async with MemoryStore(tmp_path / "m.db") as store:
+        await store.append("s", [USER])
+        # Would be given up after this time, and its thread be over when the collector had waited for it.
+        ring: dict[str, Any] = {"store": MemoryStore(tmp_path / "m.db", busy_timeout_s=5)}
+        ring["self"] = ring
+        await ring["store"].append("s", [USER])
+        await ring["store"].load("s")
+        database = ring["store"]._db
+        ending = [database.reader._thread, database.writer._thread]
+        gone = weakref.ref(ring["store"])
+        del ring, database
+
+        def work(_: sqlite3.Connection) -> tuple[bool, bool]:
+            gc.collect()
+            return gone() is None, ending[1].is_alive()
+
+        assert await store._db.write(work) == (True, True)  # it is over only when we have given the lock back
+        for thread in ending:
+            thread.join(10)
+        assert not any(thread.is_alive() for thread in ending)
+        assert await store.append("s", [USER]) == 3
+
+
+def test_what_was_collected_last_still_ends_with_the_program(tmp_path: Path) -> None:
+    """The threads are daemons; without waiting for them the WAL would stay behind."""
+    code = (
+        "import asyncio, gc, sys\n"
+        "from any_agent.memory import MemoryStore\n"
+        "kept = MemoryStore(sys.argv[1] + '/kept.db')\n"
+        "lost = MemoryStore(sys.argv[1] + '/lost.db')\n"
+        "for store in kept, lost:\n"
+        "    asyncio.run(store.append('s', [{'kind': 'message', 'role': 'user', 'content': 'x'}] * 500))\n"
+        "    asyncio.run(store.load('s'))\n"
+        "store = None\n"
+        "del lost\n"
+        "gc.collect()\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, timeout=60)
+    assert sorted(path.name for path in tmp_path.iterdir() if "lock" not in path.name) == ["kept.db", "lost.db"]
 
 
 async def test_a_store_that_is_collected_in_its_own_thread_is_closed(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from any_agent import Agent, AgentOptions
+from any_agent.config import load_config_file
 from any_agent.errors import ConfigurationError
 from any_agent.testing import EchoModel
 
@@ -109,7 +110,7 @@ def test_options_do_not_change() -> None:
             "line 3 (options.temperature): option temperature='hot' must",
         ),
         ("memory:\n  path: [1]\n", "line 2 (memory.path): option memory_db_path=[1] must be a path"),
-        ("options:\n  allowed_tools: ['(']\n", "line 2 (options.allowed_tools): option allowed_tools=['('] is wrong"),
+        ("options:\n  ask_tools: ['(']\n", "line 2 (options.ask_tools): option ask_tools=['('] is wrong"),
         (
             "options:\n  response_model: x\n",
             "line 2 (options.response_model): there is no option 'response_model' (did",
@@ -160,14 +161,65 @@ def test_a_relative_path_belongs_to_the_project(project: Path, text: str, field:
     assert getattr(AgentOptions().with_files(), field) == os.path.normpath(project / place)
 
 
-@pytest.mark.parametrize("path", ["/somewhere/m.db", ":memory:", "~/m.db"])
-def test_other_paths_stay(project: Path, path: str) -> None:
+@pytest.mark.parametrize("path", [":memory:", "~/.any_agent/memory.db"])
+def test_a_store_that_is_no_file_and_the_default_stay(project: Path, path: str) -> None:
     says(project, f"options: {{memory_db_path: '{path}'}}")
     assert AgentOptions().with_files().memory_db_path == path
 
 
+@pytest.mark.parametrize("path", ["/somewhere/m.db", "../m.db", "~/m.db", ":memory:"])
+def test_a_file_that_is_named_may_name_any_place(project: Path, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    (project / "ci.yml").write_text(f"options: {{memory_db_path: '{path}', record: ../tape.jsonl}}")
+    monkeypatch.setenv("ANY_AGENT_CONFIG_PATH", str(project / "ci.yml"))
+    options = AgentOptions().with_files()
+    assert options.memory_db_path == (str(project.parent / "m.db") if path.startswith("..") else path)
+    assert options.record.path == str(project.parent / "tape.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("options:\n  memory_db_path: %s", "options.memory_db_path"),
+        ("memory:\n  path: %s", "memory.path"),
+        ("options:\n  replay: %s", "options.replay"),
+        ("options:\n  cwd: %s", "options.cwd"),
+    ],
+)
+@pytest.mark.parametrize(
+    "path", ["/somewhere/m.db", "../m.db", "part/../../m.db", "~/m.db", "${HOME}/m.db", "way/m.db"]
+)
+def test_a_project_file_names_nothing_outside_of_its_folder(project: Path, text: str, key: str, path: str) -> None:
+    (project / "way").symlink_to("..")
+    says(project, text % path)
+    said = path.replace("${HOME}", os.environ["HOME"])
+    with pytest.raises(ConfigurationError) as caught:
+        AgentOptions().with_files()
+    told = str(caught.value)
+    assert told.startswith(f"{project / '.agent' / 'config.yml'}, line 2: {key} {said!r} lies outside of the project's")
+    assert f"folder {os.path.realpath(project)}" in told and "in the program or the user file" in told
+    assert (caught.value.field, caught.value.value) == (key, said)
+
+
+async def test_a_project_file_cannot_record(project: Path) -> None:
+    victim = project.parent / "victim.txt"
+    victim.write_text("precious")
+    says(project, "options:\n  record: ../victim.txt")
+    with pytest.raises(
+        ConfigurationError, match=r"config\.yml, line 2: options\.record '../victim\.txt' is not taken from"
+    ):
+        await Agent(EchoModel()).query("hello")
+    assert victim.read_text() == "precious"
+
+
+def test_the_local_file_is_no_more_trusted(project: Path) -> None:
+    (project / ".agent" / "config.local.yml").write_text("memory: {path: ../m.db}")
+    with pytest.raises(ConfigurationError, match=r"config\.local\.yml, line 1: memory\.path '\.\./m\.db' lies outside"):
+        load_config_file()
+
+
 async def test_the_same_store_and_tape_from_every_folder(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    says(project, "options: {memory_db_path: m.db, record: tape.jsonl}")
+    (project / "named.yml").write_text("options: {memory_db_path: m.db, record: tape.jsonl}")
+    monkeypatch.setenv("ANY_AGENT_CONFIG_PATH", str(project / "named.yml"))
     for folder in (project / "part", project):
         monkeypatch.chdir(folder)
         async with Agent(EchoModel()) as agent:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
 
 import pytest
 
-from any_agent.errors import ServerUnreachableError
+from any_agent.errors import ProviderTimeoutError, ServerUnreachableError
+from any_agent.models.failures import Where
 from any_agent.models.litellm_wrapper import LiteLLMModel
 from any_agent.models.openai_wire import DirectModel
+from any_agent.models.servers.scheme import with_scheme
 from any_agent.protocols import Model
 from any_agent.testing import LoopbackServer
 from any_agent.types import ModelRequest, UserMessage
@@ -85,6 +89,34 @@ async def test_a_server_that_says_something_else_is_left_in_doubt(answer: bytes)
     async with patient_server(answer) as port:
         error = await refused(DirectModel("m", f"https://127.0.0.1:{port}/v1"), 0.3)
     assert "plain HTTP" not in str(error) and "start the model server there" in str(error)
+
+
+async def test_a_port_that_speaks_both_is_not_called_plain() -> None:
+    """One that is slow behind its TLS, and has a page for those who speak none."""
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(Path(__file__).parent / "data/tls/localhost.pem")
+    greeted: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        greeted.append(await reader.read(1))
+        if greeted[-1] == b"\x16":  # the first byte of a TLS greeting
+            inner, bridge = await asyncio.open_connection("127.0.0.1", secure.sockets[0].getsockname()[1])
+            bridge.write(greeted[-1] + await reader.read(4000))
+            writer.write(await inner.read(8000))
+            bridge.write(await reader.read(4000))
+            bridge.close()
+        else:
+            writer.write(b"HTTP/1.1 404 Not Found\r\n\r\nuse https")
+        writer.close()
+
+    secure = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0, ssl=tls)
+    both = await asyncio.start_server(serve, "127.0.0.1", 0)
+    url = f"https://127.0.0.1:{both.sockets[0].getsockname()[1]}/v1"
+    slow = ProviderTimeoutError("the server stayed silent")
+    assert await with_scheme(slow, Where("m", base_url=url), timeout_s=10) is slow
+    assert greeted == [b"G", b"\x16"]
+    both.close()
+    secure.close()
 
 
 async def test_nobody_there_is_as_it_was() -> None:

@@ -11,7 +11,7 @@ from support.replay_abilities import Manners, chats, speaks
 from support.replay_servers import vllm
 
 from any_agent import Agent
-from any_agent.models.capabilities import MAX_CALLS, forget_servers
+from any_agent.models.capabilities import MAX_CALLS, forget_servers, probing
 from any_agent.testing import LoopbackServer, WireRequest
 
 REFUSAL = '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set'
@@ -103,3 +103,21 @@ async def test_fallback_models_and_gateways_are_not_asked(server: LoopbackServer
         ) as agent:
             await agent.query("first")
         assert len(chats(gateway)) == 1 and chats(server) == [] and not home.exists()
+
+
+async def test_a_server_that_nobody_identifies_is_not_asked_again_at_each_prompt(home: Path) -> None:
+    with LoopbackServer() as server:
+        speaks(server, Manners())  # nothing but chat
+        async with agent_for(server, probe_model=True) as agent:
+            counts = []
+            for prompt in ("first", "second", "third", "fourth"):
+                before = len(server.requests)
+                await agent.query(prompt)
+                counts.append(len(server.requests) - before)
+                if prompt == "second":
+                    forget_servers()
+                if prompt == "third":  # a minute passes
+                    for known in probing._KNOWN.values():
+                        known.nobody_until.update({place: end - 60.0 for place, end in known.nobody_until.items()})
+        assert counts[0] > 1 and counts[1] == 1 and min(counts[2:]) > 1, counts
+        assert len(chats(server)) == 4 and not home.exists()

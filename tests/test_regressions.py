@@ -184,6 +184,7 @@ async def test_interrupt_while_a_prompt_hook_thinks() -> None:
     task = asyncio.create_task(first())
     await thinking.wait()
     await session.interrupt()
+    assert session.result is not None and session.result.subtype == "interrupted"
     assert await session.query("second") == "second"
     assert (await task).subtype == "interrupted"
     assert [m["content"] for m in session.history] == ["second", "second"]

@@ -361,6 +361,26 @@ async def test_recording_begins_the_tape_anew_at_its_first_call(path: str) -> No
         assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
 
 
+@pytest.mark.parametrize("text", ["precious\n", '{"kind": "other"}\n', "[1]\n", "7", "[" * 9_000, "\0", " \n"])
+async def test_what_is_no_tape_is_not_replaced(path: str, text: str) -> None:
+    Path(path).write_text(text)
+    model = EchoModel()
+    with pytest.raises(ConfigurationError, match=r"tape\.jsonl is there and is no tape; it stays as it is") as caught:
+        await Agent(model, record=path).query("x")
+    assert Path(path).read_text() == text and model.requests == [], "nobody was asked in vain"
+    assert caught.value.field == "record" and caught.value.value == path
+    with pytest.raises(ConfigurationError, match="is no tape"):
+        Tape(path).write({"kind": "call"})
+    assert Path(path).read_text() == text
+
+
+async def test_an_empty_file_and_a_tape_of_another_version_are_replaced(path: str) -> None:
+    for text in ("", '{"kind": "tape", "version": 99}\n' + "x" * 5_000):
+        Path(path).write_text(text)
+        assert await Agent(EchoModel(), record=path).query("x") == "x"
+        assert [entry["kind"] for entry in entries(path)] == ["tape", "call"]
+
+
 def test_options_take_paths_and_tapes(path: str) -> None:
     tape = Tape(path)
     assert AgentOptions(record=tape).record is tape

@@ -539,6 +539,12 @@ def test_nothing_is_said_at_exit_while_a_blocking_call_goes_on(way: str) -> None
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+def test_an_iterator_that_is_left_open_says_nothing_at_exit() -> None:
+    left = "said = agent.query_sync('x', stream=True)\nprint(len(next(said)) > 0)\n"
+    done = run_python(EXIT + left)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "True\n", "")
+
+
 # ------------------------------------------------------------------ tools and observers
 
 
@@ -549,6 +555,7 @@ def test_tool_results_are_json() -> None:
     assert render({1: "a", "1": "b", (2,): "c"}) == '[["1", "a"], ["1", "b"], ["(2,)", "c"]]'
     assert render({None: 1, True: 2, 1.5: 3, b"k": (4,)}) == '{"null": 1, "true": 2, "1.5": 3, "k": [4]}'
     assert render(nan) == '"NaN"'
+    assert render("x\ud83d\ude00y \ud83d") == "x\U0001f600y \ufffd"
     assert render(b"caf\xe9 \xc3\xa9") == "caf\\xe9 é" and render([memoryview(b"\xff")]) == '["\\\\xff"]'
 
 

@@ -57,7 +57,7 @@ def doctor(
         checks.append(Check("settings", "problem", problem))
     named = _named_address(common, settings, found)
     places, told = asyncio.run(_looked_at(found, named, probe, is_named=bool(common.model)))
-    checks += _served(found, named, places, told)
+    checks += _served(found, named, places, told, settings)
     is_well = all(check.state != "problem" for check in checks)
     if common.json:
         from .verdicts import as_json
@@ -188,14 +188,14 @@ def _named_address(common: Common, settings: dict[str, Setting], found: Route | 
     """The server that the settings mean, also without a model: one that --base-url names, or one near by."""
     from urllib.parse import urlsplit
 
+    from ..config.layers import NO_KEY
     from ..config.providers import is_near
     from ..models.servers import Address
     from .config_command import has_address
 
     if not isinstance(found, str):
-        return (
-            Address(found.base_url, found.provider or "", found.api_key) if found.is_local and found.base_url else None
-        )
+        key = None if found.api_key in NO_KEY else found.api_key
+        return Address(found.base_url, found.provider or "", key) if found.is_local and found.base_url else None
     if not has_address(settings):
         return None
     base_url = str(settings["base_url"].value)
@@ -225,7 +225,13 @@ async def _places(named: Address | None) -> tuple[list[_Place], list[Address]]:
     return places, addresses
 
 
-def _served(found: Route | str, named: Address | None, places: list[_Place], told: list[Told]) -> list[Check]:
+def _served(
+    found: Route | str,
+    named: Address | None,
+    places: list[_Place],
+    told: list[Told],
+    settings: dict[str, Setting],
+) -> list[Check]:
     """What is wrong with the server that is meant, or with the model of the settings there."""
     from ..models.servers.places import with_v1
 
@@ -243,7 +249,7 @@ def _served(found: Route | str, named: Address | None, places: list[_Place], tol
         if one.verdict is not None and one.base_url == place.server.base_url and _is_lock(one.verdict.trouble)
     ]
     if place.server.state == "locked" or refused:
-        return [Check("key", "problem", _locked(place.base_url, named))]
+        return [Check("key", "problem", _locked(place.base_url, named, settings))]
     return [] if isinstance(found, str) else _model(found, place.server, place.base_url)
 
 
@@ -251,13 +257,14 @@ def _is_lock(trouble: str) -> bool:
     return "HTTP 401" in trouble or "HTTP 403" in trouble
 
 
-def _locked(base_url: str, named: Address) -> str:
-    from .problems import key_variable
+def _locked(base_url: str, named: Address, settings: dict[str, Setting]) -> str:
+    from ..models.next_steps import for_key
+    from .problems import in_our_words
 
-    cure = f"pass --api-key, or set {key_variable(named.name or None)}"
-    if named.api_key:
-        return f"{base_url} does not take the key that it is sent; {cure}"
-    return f"{base_url} wants a key, and none is sent; {cure}"
+    provider = settings["provider"].value
+    is_own = provider and not settings["base_url"].is_given  # its own variable's, or its usual one
+    cure = for_key(provider, None if is_own else named.base_url, was_sent=bool(named.api_key))
+    return f"{base_url} wants a key: {in_our_words(cure)}"
 
 
 def _model(found: Route, server: Server, base_url: str) -> list[Check]:

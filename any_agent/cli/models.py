@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 import typer
@@ -11,7 +11,8 @@ from .common import Common
 from .terminal import printable, say, say_json, table, tell
 
 if TYPE_CHECKING:
-    from ..models.servers import ServedModel, Server
+    from ..config import Setting
+    from ..models.servers import Address, ServedModel, Server
 
 
 def models(common: Common) -> None:
@@ -22,27 +23,54 @@ def models(common: Common) -> None:
     """
     import asyncio
 
-    from ..models.servers import Address, discover
+    from ..models.servers import discover
+    from .config_command import settings_of
 
-    place = common.address()
-    base_url, key = place.get("base_url"), place.get("api_key")
-    servers = asyncio.run(discover([Address(base_url, api_key=key)] if base_url else None))
+    settings = settings_of(common)
+    addresses = _addresses(common, settings)
+    servers = asyncio.run(discover(addresses))
     if common.json:
         say_json([asdict(server) for server in servers])
     elif servers:
         _show(servers)
     if not servers:
-        where = f" at {base_url}" if base_url else ""
+        where = f" at {common.base_url}" if common.base_url else ""
         tell(f"no model server answers{where}. Start one (LM Studio, Ollama, llama.cpp, vLLM), or try: any-agent demo")
         raise typer.Exit(3)
     locked = [server.base_url for server in servers if server.state == "locked"]
     if len(locked) == len(servers):
-        from .problems import key_variable
-
-        problem = "does not take this key" if base_url and key else "wants a key"
-        tell(f"✗ {', '.join(locked)} {problem}: nothing is told of its models", style="red")
-        tell(f"  fix:   pass --api-key with --base-url, or set {key_variable(None)}")
+        tell(f"✗ {', '.join(locked)} wants a key: nothing is told of its models", style="red")
+        tell(f"  fix:   {_cure(common, settings, addresses, locked[0])}")
         raise typer.Exit(1)
+
+
+def _addresses(common: Common, settings: dict[str, Setting]) -> list[Address]:
+    """Where to look; a key goes only to the address that it was named for."""
+    from ..models.servers import Address, addresses_here
+    from ..models.servers.places import with_v1
+    from .config_command import has_address
+
+    named = settings["base_url"].value
+    if common.base_url:
+        return [Address(named, api_key=settings["api_key"].value)]
+    addresses = addresses_here()
+    if not (common.api_key and has_address(settings)):
+        return addresses
+    meant = with_v1(named)
+    return [replace(one, api_key=common.api_key) if one.base_url == meant else one for one in addresses]
+
+
+def _cure(common: Common, settings: dict[str, Setting], addresses: list[Address], locked: str) -> str:
+    """How a key reaches the server."""
+    from ..models.next_steps import for_key
+    from ..models.servers.places import with_v1
+    from .problems import in_our_words
+
+    was_sent = any(one.api_key and with_v1(one.base_url) == locked for one in addresses)
+    if common.base_url:
+        return in_our_words(for_key(settings["provider"].value, settings["base_url"].value, was_sent=was_sent))
+    cure = in_our_words(for_key(None, locked, was_sent=was_sent))
+    return cure.replace("pass --api-key", f"pass --base-url {locked} with --api-key")
 
 
 def _show(servers: list[Server]) -> None:

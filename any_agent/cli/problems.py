@@ -57,6 +57,7 @@ def exit_code(error: BaseException) -> int:
 _OUR_WORDS = (  # the library speaks to programs
     (re.compile(r"make one with Agent\(…, record=.*\)"), "make one with any-agent run --record FILE"),
     (re.compile(r"by argument \(Agent\('([^']*)'\), --model\)"), r"by --model (e.g. \1)"),
+    (re.compile(r"api_key=… \(command line: --api-key\)"), "--api-key"),
     (re.compile(r"; answer_approval\(…\), then receive\(\)"), ""),
 )
 

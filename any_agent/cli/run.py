@@ -105,7 +105,7 @@ class _Asking:
         from .standard_input import prompt_of
 
         try:
-            return asyncio.run(self._result_of("" if is_resumed else prompt_of(prompt)))
+            return asyncio.run(self._result_of("" if is_resumed else prompt_of(prompt, is_quiet=self.common.quiet)))
         except (KeyboardInterrupt, asyncio.CancelledError):
             return self.output.interrupted(self.session_id)
 

@@ -12,6 +12,7 @@ import typer
 
 from .common import Common
 from .kept import cost, in_store, known_session, when
+from .standard_input import is_terminal
 from .terminal import one_line, printable, put, say, say_json, table, tell
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ def delete(
         return [await known_session(store, one) for one in session_ids or ()]
 
     rows = in_store(db, find)
-    if rows and not yes and sys.stdin.isatty():
+    if rows and not yes and is_terminal():
         for row in rows:
             tell(one_line(f"{row['session_id']}  {row.get('title') or '-'}  {row['message_count']} messages"))
         typer.confirm(f"delete {len(rows)}?", abort=True, err=True)

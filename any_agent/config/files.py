@@ -1,7 +1,8 @@
 """The files of settings: where they lie, what may stand in them. They are read, never executed.
 
 A project file is found by walking up from the current folder, so it may be a stranger's. It can name a model and a
-server; it cannot read secrets from the environment, and no key of the environment follows it there (see `settings`).
+server; it cannot read secrets from the environment, no key of the environment follows it there (see `settings`), and
+it names no file outside of its folder.
 """
 
 from __future__ import annotations
@@ -37,7 +38,13 @@ NOT_IN_PROJECT_FILES = (
     "metrics_endpoint",
     "subagents",
     "agents",
+    "record",  # replaces what was in the file
+    "permission_mode",  # what widens rights; rules that deny or ask are taken
+    "allowed_tools",
 )
+# Files and folders; a project file may name those inside the project's folder only.
+_FOLDERS = ("options.memory_db_path", "memory.path", "options.replay", "options.cwd")
+_OF_NO_FOLDER = ("", ":memory:", "~/.any_agent/memory.db")  # the last one is what holds anyway
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 _OPEN_VARIABLES = re.compile(
@@ -182,7 +189,31 @@ def _read(file: ConfigFile, environ: Mapping[str, str]) -> ConfigFile:
         if name == "options":
             _check_options(values, file)
         sections[name] = {str(key): _expand(value, f"{name}.{key}", file, environ) for key, value in values.items()}
-    return replace(file, sections=sections)
+    file = replace(file, sections=sections)
+    if not file.is_trusted:
+        _check_folders(file)
+    return file
+
+
+def _check_folders(file: ConfigFile) -> None:
+    """Raises where a path leads out of the project's folder, also by a symbolic link."""
+    root = os.path.realpath(file.folder)
+    for key in _FOLDERS:
+        section, _, name = key.partition(".")
+        value = file.sections.get(section, {}).get(name)
+        if not isinstance(value, str) or value in _OF_NO_FOLDER:
+            continue
+        where = Path(os.path.realpath(file.folder / os.path.expanduser(value)))
+        if not where.is_relative_to(root):
+            option = "memory_db_path" if key == "memory.path" else name
+            raise ConfigurationError(
+                f"{file.at(key)}: {key} {value!r} lies outside of the project's folder {root}, and the file could be a "
+                f"stranger's. Name a place in that folder; or say {option} in the program or the user file, or name "
+                f"this file in ANY_AGENT_CONFIG_PATH",
+                field=key,
+                value=value,
+                allowed=f"a path in {root}",
+            )
 
 
 def _check_options(options: dict[Any, Any], file: ConfigFile) -> None:
@@ -191,8 +222,9 @@ def _check_options(options: dict[Any, Any], file: ConfigFile) -> None:
         if key in SECTIONS["agent"]:  # type: ignore[operator]
             raise ConfigurationError(f"{where}: options.{key} belongs under agent:", field=f"options.{key}")
         if not file.is_trusted and key in NOT_IN_PROJECT_FILES:
+            shown = f" {options[key]!r}" if key == "record" else ""  # others may hold secrets
             raise ConfigurationError(
-                f"{where}: options.{key} is not taken from a project file; give it in the program or user file",
+                f"{where}: options.{key}{shown} is not taken from a project file; give it in the program or user file",
                 field=f"options.{key}",
             )
     fallbacks = options.get("fallback_models")

@@ -379,6 +379,9 @@ class FittedModel:
             return None
         if told < LEAST_CUT_TOKENS:
             return None
+        beside = told + usage.cached_tokens  # some servers count only what was not cached
+        if told < beside and least <= beside <= self.counter.upper(asked.messages, asked.tools):
+            return None
         doubtful = self._growth.forget()
         if is_creeping:  # the cuts began some calls ago, each within the doubt
             self.counter.unlearn(doubtful)

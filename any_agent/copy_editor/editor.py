@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
+from weakref import WeakKeyDictionary
 
 from ..agent import Agent
 from ..errors import (
@@ -36,7 +37,7 @@ from .chapters import (
     numbered,
     read_lines,
 )
-from .fitting import chars_at_server
+from .fitting import fitting_of
 from .issues import Issue, Rejected, as_said, check_issue, clean
 from .offline_model import NAME as OFFLINE
 from .offline_model import OfflineProofreader
@@ -111,7 +112,9 @@ class CopyEditorAgent(Agent):
         window_tokens = self.options.window_tokens
         self.part_lines, self.jobs = part_lines, jobs
         self.part_chars = part_chars or (chars_for_window(window_tokens) if window_tokens else PART_CHARS)
+        self._given_part_chars = part_chars
         self._is_fitted = part_chars is not None  # to the window that the server really gives
+        self._fitting: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
         self.run_id: int | None = None  # of the run that analyze_novel began last
         self._on_step = on_step
         self._known: dict[str, Chapter] = {}
@@ -217,13 +220,17 @@ class CopyEditorAgent(Agent):
     # -------------------------------------------------------------- one chapter after another
 
     async def _fit_parts(self) -> None:
-        """Once: parts as small as the window of a local server asks for, unless `part_chars` was given."""
-        if self._is_fitted:
-            return
-        self._is_fitted = True
-        if self._own_model is None and self.options.replay is None:
-            self.options = await self.options.settled()
-            self.part_chars = await chars_at_server(self) or self.part_chars
+        """Parts as small as the window of a local server asks for, unless `part_chars` was given; once it answered."""
+        async with self._fitting.setdefault(asyncio.get_running_loop(), asyncio.Lock()):
+            if self._is_fitted:
+                return
+            if self._own_model is None and self.options.replay is None:
+                self.options = await self.options.settled()
+                fitting = await fitting_of(self)
+                self.part_chars = fitting.part_chars or self.part_chars
+                self._is_fitted = fitting.is_answered
+            else:
+                self._is_fitted = True
 
     @property
     def known_chapters(self) -> list[Chapter]:
@@ -231,12 +238,13 @@ class CopyEditorAgent(Agent):
         return list(self._known.values())
 
     def _begin(self, chapters: list[Chapter], resume: bool) -> RunRecord:
-        settings = (self.model, self.model_note, self.build_system_prompt(), self.part_lines, self.part_chars)
+        # Not the fitted length of parts: it changes with the text and with what the server tells just now.
+        shaping = (self.model, self.model_note, self.build_system_prompt(), self.part_lines, self._given_part_chars)
         run_id = self.db.begin_run(
             str(self.novel.get("title") or "Manuscript"),
             self.model,
             self.model_note,
-            hashlib.sha256(repr(settings).encode("utf-8", "replace")).hexdigest(),
+            hashlib.sha256(repr(shaping).encode("utf-8", "replace")).hexdigest(),
             [chapter.chapter_id for chapter in chapters],
             resume=resume,
         )

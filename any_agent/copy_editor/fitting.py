@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..errors import AnyAgentError
@@ -15,24 +16,34 @@ if TYPE_CHECKING:
 _SAMPLE_CHARS = 4_000
 
 
-async def chars_at_server(agent: CopyEditorAgent) -> int | None:
-    """The most characters of a part; None: nothing tells (a cloud, a model of the user's own, a tape).
+@dataclass(frozen=True, slots=True)
+class Fitting:
+    """The most characters of a part; None: nothing tells. `is_answered` is False where asking again may tell more."""
+
+    part_chars: int | None = None
+    is_answered: bool = True
+
+
+async def fitting_of(agent: CopyEditorAgent) -> Fitting:
+    """What the agent's server says of its window and tokens; clouds say nothing.
 
     Some servers cut longer prompts silently, so what they really give is asked for.
     """
     route = agent.route
     if route.door != "direct":
-        return None
-    from ..models.servers import served_window
+        return Fitting()
+    from ..models.servers import find_model, probe
 
     base_url, window_tokens = str(route.base_url), agent.options.window_tokens
+    server = await probe(base_url, api_key=route.api_key, provider=route.provider, only=route.model)
+    found = find_model(server, route.model) if server and server.state == "ready" else None
     if window_tokens is None:
-        window = await served_window(base_url, route.model, api_key=route.api_key, provider=route.provider)
-        window_tokens = window.tokens if window else None
-    if window_tokens is None:
-        return None
+        window_tokens = found.window_tokens if found else None
+    if found is None or window_tokens is None:  # one that is not loaded has a window later
+        guessed = chars_for_window(window_tokens) if window_tokens else None
+        return Fitting(guessed, is_answered=found is not None and found.is_loaded)
     counted = await _counted(agent, base_url, route.model, route.api_key)
-    return chars_for_window(window_tokens) if counted is None else chars_that_fit(window_tokens, *counted)
+    return Fitting(chars_for_window(window_tokens) if counted is None else chars_that_fit(window_tokens, *counted))
 
 
 async def _counted(agent: CopyEditorAgent, base_url: str, model: str, api_key: str | None) -> tuple[int, float] | None:

@@ -35,6 +35,7 @@ from ..types import (
     text_of,
 )
 from .hold import Hold, take, unbroken
+from .labels import empty_labels, title_of
 from .ledger_rows import Entry
 
 UNKNOWN = (
@@ -110,6 +111,8 @@ class Journal:
         known = self._seqs
         loaded = await self.read()
         if self.is_rewound:
+            gone = () if loaded is None else loaded.messages
+            self._held += empty_labels(self.meta, self.checkpoint, gone, history.messages)
             self._seqs, self.results, self._unsettled, self.checkpoint = known, {}, {}, None
             return history
         if loaded is None:
@@ -175,8 +178,8 @@ class Journal:
             labels: title, summary and tags, where they were changed.
         """
         self._prompt = prompt
-        if not labels.get("title") and not self.meta.get("title"):
-            labels = {**labels, "title": " ".join(prompt.split())[:60]}
+        if not labels.get("title", self.meta.get("title")):
+            labels = {**labels, "title": title_of(prompt)}
         await self.commit(messages, [{"kind": "session", "model": model, **labels}])
         self.meta |= labels
 

@@ -1,4 +1,6 @@
-"""Events that may change or refuse. Hooks run in order; the first decision wins; an exception aborts the run."""
+"""Events that may change or refuse. Hooks run in order; an exception aborts the run.
+
+The first HookDecision wins; of Claude-style answers the strictest word does, and what they add or change is joined."""
 
 from .answers import claude_input, permission_word, read_answer
 from .asking import HookMatcher, decide, hooks_of, normalised, stop_gate

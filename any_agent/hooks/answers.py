@@ -21,6 +21,10 @@ from .events import (
     HookDecision,
     HookEvent,
     PermissionWord,
+    PostToolUseEvent,
+    PreToolUseEvent,
+    SubagentStartEvent,
+    UserPromptSubmitEvent,
 )
 
 _WORDS = {"allow": "allow", "approve": "allow", "deny": "deny", "block": "deny", "ask": "ask", "defer": None}
@@ -82,6 +86,47 @@ def _check_changes(said: HookDecision | None) -> None:
         if value is not None and not isinstance(value, kind):
             text = f"a hook's {field} must be {what}, not {value!r:.80}"
             raise InvalidInputError(text, field=field, value=value)
+
+
+_STRICTNESS = {None: 0, "allow": 1, "ask": 2, "deny": 3}
+
+
+def combined(first: HookDecision | None, then: HookDecision) -> HookDecision:
+    """Two answers as one: the stricter word with its reason, the later change, the contexts of both."""
+    if first is None:
+        return then
+    ranks = [(_STRICTNESS[one.permission], getattr(one, "ends_run", False)) for one in (first, then)]
+    reasons = [one.reason for one, rank in zip((first, then), ranks, strict=True) if rank == max(ranks) and one.reason]
+    stricter = first if ranks[0] >= ranks[1] else then
+    shared: dict[str, Any] = {
+        "continue_": stricter.continue_,
+        "modified_input": first.modified_input if then.modified_input is None else then.modified_input,
+        "modified_prompt": first.modified_prompt if then.modified_prompt is None else then.modified_prompt,
+        "reason": reasons[0] if reasons else None,
+    }
+    answers = [one for one in (first, then) if isinstance(one, HookAnswer)]
+    if not answers:
+        return HookDecision(**shared)
+    shown = [one.updated_output for one in answers if one.updated_output is not None]
+    return HookAnswer(
+        **shared,
+        permission=stricter.permission,
+        ends_run=any(one.ends_run for one in answers),
+        added_context="\n\n".join([one.added_context for one in answers if one.added_context]) or None,
+        updated_output=shown[-1] if shown else None,
+    )
+
+
+def changed_event(event: HookEvent, decision: HookDecision) -> HookEvent:
+    """The event as the next hook sees it: with the arguments, prompt or result that the decision put in place."""
+    if isinstance(event, PreToolUseEvent) and decision.modified_input is not None:
+        return replace(event, tool_input=deepcopy(decision.modified_input))
+    if isinstance(event, (UserPromptSubmitEvent, SubagentStartEvent)) and decision.modified_prompt is not None:
+        return replace(event, prompt=decision.modified_prompt)
+    shown = getattr(decision, "updated_output", None)
+    if isinstance(event, PostToolUseEvent) and shown is not None:
+        return replace(event, tool_result=deepcopy(shown))
+    return event
 
 
 def permission_word(said: Any) -> PermissionWord | None:

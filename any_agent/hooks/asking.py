@@ -12,12 +12,14 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from ..errors import ConfigurationError
-from .answers import claude_input, read_answer
+from .answers import changed_event, claude_input, combined, read_answer
 from .events import (
     CLAUDE_NAMES,
     GATES,
     HOOK_POST_TOOL_USE,
     HOOK_STOP,
+    HOOK_SUBAGENT_STOP,
+    HookAnswer,
     HookContext,
     HookDecision,
     HookEvent,
@@ -105,16 +107,33 @@ def _entry(one: Any) -> Any:
 
 
 async def decide(hooks: Hooks, name: str, event: HookEvent, context: HookContext | None = None) -> HookDecision | None:
-    """The first decision of the hooks of `name`, in order; later hooks are not asked."""
+    """What the hooks of `name` decide, asked in order.
+
+    A HookDecision wins at once, and so does a refusal. Other answers are gathered (`combined`), and the hooks behind
+    are asked about the arguments, prompt or result as they stand by then.
+    """
+    gathered: HookDecision | None = None
     for entry in hooks.get(name, ()):
         matcher = entry if isinstance(entry, HookMatcher) else None
         if matcher is not None and not matcher.matches(_subject(event)):
             continue
         for hook in (entry,) if matcher is None else matcher.hooks:
-            decision = await _ask(hook, name, event, context, matcher)
-            if decision is not None:
-                return decision
-    return None
+            said = await _ask(hook, name, event, context, matcher)
+            decision = read_answer(name, said, event)
+            if decision is None:
+                continue
+            gathered = combined(gathered, decision)
+            if not decision.continue_ or _is_final(name, said):
+                return gathered
+            event = changed_event(event, decision)
+    return gathered
+
+
+def _is_final(name: str, said: Any) -> bool:
+    """Nobody else is asked: a plain HookDecision, as it promises; on Stop any answer, since none only adds."""
+    return name in (HOOK_STOP, HOOK_SUBAGENT_STOP) or (
+        isinstance(said, HookDecision) and not isinstance(said, HookAnswer)
+    )
 
 
 def _subject(event: HookEvent) -> str | None:
@@ -123,7 +142,8 @@ def _subject(event: HookEvent) -> str | None:
 
 async def _ask(
     hook: HookHandler, name: str, event: HookEvent, context: HookContext | None, matcher: HookMatcher | None
-) -> HookDecision | None:
+) -> Any:
+    """What the hook returns; for a gate that is too late, a refusal."""
     if _takes_three(hook, in_matcher=matcher is not None):
         given = claude_input(name, event, context)
         said = hook(given, given.get("tool_use_id"), {"signal": None})
@@ -140,7 +160,7 @@ async def _ask(
                 _log.warning("%s", told)
                 return HookDecision(False, reason=told) if name in GATES else None
             said = task.result()
-    return read_answer(name, said, event)
+    return said
 
 
 async def _is_in_time(task: asyncio.Future[Any], timeout_s: float) -> bool:

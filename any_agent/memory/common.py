@@ -156,7 +156,7 @@ class AnyStore(ABC):
         return await self.append(session_id, [entry])
 
     async def get_relevant_context(self, query: str, limit: int = 5) -> list[dict[str, Any]]:
-        """Past interactions that fit the query, best first; when none does, the newest ones.
+        """Past interactions that fit the query, best first; when none does, the newest ones. None that was rewound.
 
         Each is a dict with session_id, seq, timestamp (seconds since 1970), prompt, response, metadata, score.
         """
@@ -168,7 +168,7 @@ class AnyStore(ABC):
     # -------------------------------------------------------------- export
 
     async def export(self, session_id: str, format: Literal["markdown", "html", "jsonl"] = "markdown") -> str:
-        """A session as text; "jsonl" has every entry, the others what was said.
+        """A session as text; "jsonl" has every entry, also what was rewound, the others what was said and holds.
 
         Raises:
             InvalidInputError: there is no such session or format.

@@ -20,6 +20,7 @@ from .trouble import store_error
 
 IN_MEMORY = ":memory:"
 _CHECKPOINT_PAGES = 1_000
+_LONGEST_END_S = 10.0
 _MOST_WAL_BYTES = 16_000_000  # left on the disk after a large transaction
 
 
@@ -79,8 +80,8 @@ class Database:
         """Do the work outside a transaction, while nobody else writes."""
         return await self.writer.run(work, is_alone=True)
 
-    def shut(self, wait_s: float = 10.0) -> None:
-        """Close both connections; blocks for at most `wait_s`. Safe to call twice."""
+    def shut(self, wait_s: float = _LONGEST_END_S) -> None:
+        """Close both connections; waits for each for at most `wait_s`. Safe to call twice."""
         if self.reader is not self.writer:
             self.reader.shut(wait_s=wait_s)
         self.writer.shut(self._end, wait_s=wait_s)
@@ -185,6 +186,8 @@ class Database:
                     _do(db, job)
 
     def _end(self, db: sqlite3.Connection) -> None:
+        if self.reader is not self.writer:
+            self.reader.wait(_LONGEST_END_S)  # who closes last cuts the WAL, and may only under the lock file
         with self._file_lock:
             if not self.is_in_memory:
                 with contextlib.suppress(sqlite3.Error):

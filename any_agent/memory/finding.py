@@ -9,6 +9,7 @@ from itertools import accumulate
 from time import time
 from typing import Any
 
+from .live import LIVE
 from .seam import Hit
 from .words import match_all, match_beginning, quoted, readable, snippet, telling_terms
 
@@ -162,7 +163,9 @@ def interactions(db: sqlite3.Connection, keys: Sequence[tuple[str, int]]) -> dic
     found = {}
     for key in keys:
         row = db.execute(
-            "SELECT prompt, response, metadata, created_at FROM interactions WHERE session_id = ? AND seq = ?", key
+            "SELECT prompt, response, metadata, created_at FROM interactions "
+            f"WHERE session_id = ? AND seq = ? AND {LIVE['interaction']}",
+            key,
         ).fetchone()
         if row:
             found[key] = row
@@ -170,5 +173,6 @@ def interactions(db: sqlite3.Connection, keys: Sequence[tuple[str, int]]) -> dic
 
 
 def newest_interactions(db: sqlite3.Connection, limit: int) -> list[tuple[str, int]]:
-    query = "SELECT session_id, seq FROM interactions ORDER BY created_at DESC, id DESC LIMIT ?"
+    live = LIVE["interaction"]
+    query = f"SELECT session_id, seq FROM interactions WHERE {live} ORDER BY created_at DESC, id DESC LIMIT ?"
     return [(row[0], row[1]) for row in db.execute(query, (limit,))]

@@ -10,14 +10,16 @@ import sqlite3
 from typing import Any
 
 from .entries import clean, spoken
+from .live import LIVE
 from .words import searchable
 
 EVERY = 64  # messages of a batch
 _AT_ONCE = 2_000  # rows of one transaction
 _NEW = {
     "message": "SELECT id, session_id, seq, created_at, role, content, extra FROM messages "
-    "WHERE id > ? AND state = 'live'",
-    "interaction": "SELECT id, session_id, seq, created_at, NULL, prompt, response FROM interactions WHERE id > ?",
+    f"WHERE id > ? AND {LIVE['message']}",
+    "interaction": "SELECT id, session_id, seq, created_at, NULL, prompt, response FROM interactions "
+    f"WHERE id > ? AND {LIVE['interaction']}",
 }
 _TABLES = {"message": "messages", "interaction": "interactions"}
 

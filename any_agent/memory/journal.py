@@ -12,6 +12,7 @@ from ..errors import InvalidInputError
 from .entries import KINDS, SESSION, Entry, Kind, Row, decode, dump, with_defaults
 from .indexing import EVERY, catch_up
 from .leases import check_fence, release
+from .live import LIVE
 
 _INSERT = {
     name: f"INSERT INTO {kind.table} (session_id, seq, {', '.join(kind.names)}) "
@@ -109,6 +110,11 @@ def _put_rewind(db: sqlite3.Connection, session_id: str, seq: int, row: Row) -> 
     )
     db.execute("DELETE FROM texts WHERE session_id = ? AND seq > ? AND source = 'message'", place)
     _insert(db, session_id, seq, row)
+    db.execute(
+        f"DELETE FROM texts WHERE session_id = ? AND source = 'interaction' AND seq IN "
+        f"(SELECT seq FROM interactions WHERE session_id = ? AND NOT ({LIVE['interaction']}))",
+        (session_id, session_id),
+    )
 
 
 _ADD: dict[str, Callable[[sqlite3.Connection, str, int, Row], None]] = {
@@ -143,7 +149,7 @@ def load(
     """Entries of the kinds, by seq."""
     entries: list[Entry] = []
     for name in kinds:
-        live = " AND state = 'live'" if name == "message" and not include_rewound else ""
+        live = f" AND {LIVE[name]}" if name in LIVE and not include_rewound else ""
         query = f"{_SELECT[name]} WHERE session_id = ? AND seq > ?{live} ORDER BY seq LIMIT ?"
         kind, columns = KINDS[name], _COLUMNS[name]
         entries += [
@@ -242,12 +248,12 @@ def fork(db: sqlite3.Connection, session_id: str, new_session_id: str, up_to: in
     db.execute(
         "INSERT INTO session_tags SELECT ?, tag FROM session_tags WHERE session_id = ?", (new_session_id, session_id)
     )
-    for name, condition in (("message", "seq <= ? AND state = 'live'"), ("checkpoint", "covers_seq <= ? AND seq <= ?")):
+    for name, condition in (("message", "seq <= ?"), ("checkpoint", "covers_seq <= ? AND seq <= ?")):
         names = ", ".join(("seq", *KINDS[name].names))
         limits = (last,) * condition.count("?")
         db.execute(
             f"INSERT INTO {KINDS[name].table} (session_id, {names}) "
-            f"SELECT ?, {names} FROM {KINDS[name].table} WHERE session_id = ? AND {condition}",
+            f"SELECT ?, {names} FROM {KINDS[name].table} WHERE session_id = ? AND {condition} AND {LIVE[name]}",
             (new_session_id, session_id, *limits),
         )
     return last

@@ -7,11 +7,13 @@ commit; each piece succeeds or fails alone, by a savepoint.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import os
 import sqlite3
 import threading
 from collections.abc import Callable
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from .trouble import explained, store_error
@@ -158,10 +160,16 @@ class Link:
     # ---------------------------------------------------------- the end
 
     def shut(self, at_end: Callable[[sqlite3.Connection], None] | None = None, wait_s: float = 10.0) -> None:
-        """Finish what waits, close the connection, end the thread. Safe to call twice, and after a fork."""
+        """Finish what waits, close the connection, end the thread. Safe to call twice, and after a fork.
+
+        Args:
+            wait_s: how long to wait for that; 0: not at all, it ends by itself, at the latest at the program's exit.
+        """
+        if self._pid != os.getpid():  # the lock may have been held when this process was forked
+            return
         with self._lock:
             connection, self._connection, thread = self._connection, None, self._thread
-        if connection is None or self._pid != os.getpid():
+        if connection is None:
             return
 
         def end() -> None:
@@ -173,10 +181,34 @@ class Link:
                 with contextlib.suppress(Exception):
                     raw.close()
             connection.stop()  # without an event loop here, nobody is answered
+            _ENDING.discard(threading.current_thread())
 
+        if thread is not None:
+            _ENDING.add(thread)
         connection._tx.put_nowait((None, end))
-        if thread not in (None, threading.current_thread()) and wait_s:
-            thread.join(wait_s)
+        if wait_s:
+            _join(thread, wait_s)
+
+    def wait(self, wait_s: float) -> None:
+        """Until the thread has ended, or for `wait_s`; in the thread itself not at all."""
+        _join(self._thread, wait_s)
+
+
+def _join(thread: threading.Thread | None, wait_s: float) -> None:
+    if thread not in (None, threading.current_thread()):
+        thread.join(wait_s)
+
+
+_ENDING: set[threading.Thread] = set()  # told to end, and not there yet
+_LONGEST_EXIT_S = 10.0
+
+
+@atexit.register
+def _let_end() -> None:
+    """The threads are daemons: at the program's exit they would be cut off in the middle."""
+    limit = monotonic() + _LONGEST_EXIT_S
+    for thread in tuple(_ENDING):
+        thread.join(max(0.0, limit - monotonic()))
 
 
 def _answer_all(jobs: list[Job[Any]]) -> None:

@@ -131,7 +131,7 @@ class Store(Protocol):
         limit: int | None = None,
         include_rewound: bool = False,
     ) -> list[Entry]:
-        """Entries with a seq above `after`, by seq; messages that were rewound or replaced only when asked for."""
+        """Entries with a seq above `after`, by seq; what was rewound or replaced only when asked for."""
 
     async def session(self, session_id: str) -> Entry | None:
         """What is known of a session: title, tags, message_count, last_seq, updated_at, …"""

@@ -5,6 +5,7 @@ The SQL itself is in modules of each database, with the same functions: journal,
 
 from __future__ import annotations
 
+import atexit
 import os
 import weakref
 from abc import abstractmethod
@@ -27,7 +28,7 @@ class Connected(Protocol):
 
     async def write(self, work: Callable[[Any], Any]) -> Any: ...
 
-    def shut(self) -> None: ...
+    def shut(self, wait_s: float = 10.0) -> None: ...
 
 
 D = TypeVar("D", bound=Connected)
@@ -54,13 +55,20 @@ class SqlStore(AnyStore, Generic[D]):
         self._pid, self._is_closed = os.getpid(), False
         self._process: Process | None = None
         self._connected = self._connections()
-        self._end = weakref.finalize(self, self._connected.shut)  # also runs at the program's exit
+        _OPEN.add(self._connected)
+        self._end = weakref.finalize(self, _let_go, self._connected)
+        self._end.atexit = False  # `_close_all` does that, and waits
+
+    def _taken_out(self) -> D:
+        """The connections, which are the caller's to close, or nobody's, from now on."""
+        self._end.detach()
+        _OPEN.discard(self._connected)
+        return self._connected
 
     @property
     def _db(self) -> D:
         if self._pid != os.getpid():  # a fork: connections, threads and locks stayed with the parent
-            _LEFT_TO_PARENT.append(self._connected)
-            self._end.detach()
+            _LEFT_TO_PARENT.append(self._taken_out())
             self._begin()
         elif self._is_closed:
             self._begin()
@@ -81,7 +89,7 @@ class SqlStore(AnyStore, Generic[D]):
 
         Args:
             kinds: only these kinds; None: all.
-            include_rewound: also messages that were rewound or replaced.
+            include_rewound: also messages, interactions and checkpoints that were rewound or replaced.
         """
         journal, chosen = self._journal, kinds_of(kinds)
         found: list[Entry] = await self._db.read(
@@ -235,4 +243,22 @@ class SqlStore(AnyStore, Generic[D]):
         return f"{type(self).__name__}({self.path!r})"
 
 
+def _let_go(connected: Connected) -> None:
+    """Close the connections of a store that was collected, without waiting.
+
+    The collector runs in any thread: also in the writer's of another store, which holds the lock that this one's end
+    needs, or in the event loop's.
+    """
+    _OPEN.discard(connected)
+    connected.shut(wait_s=0.0)
+
+
+@atexit.register
+def _close_all() -> None:
+    """At the program's end, close what nobody closed; nothing is collected here, so this may wait."""
+    for connected in tuple(_OPEN):
+        connected.shut()
+
+
+_OPEN: set[Any] = set()  # connections of the stores there are
 _LEFT_TO_PARENT: list[Any] = []  # connections of a process that forked us; closing them here would harm it

@@ -78,7 +78,7 @@ class MemoryStore(SearchingStore):
         """Finish what is being written and close the file. Safe to call twice; the next use opens it again."""
         if not self._is_closed:
             database, self._is_closed = self._db, True
-            self._end.detach()
+            self._taken_out()
             await asyncio.to_thread(database.shut)
 
     # -------------------------------------------------------------- the journal

@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from time import perf_counter
+from typing import TYPE_CHECKING
 
-from ..errors import AllModelsFailedError, ProviderError
+from ..errors import AllModelsFailedError, ProviderError, ServerUnreachableError
 from ..protocols import Model
 from ..types import (
     Attempt,
@@ -21,8 +22,10 @@ from ..types import (
     TextDelta,
     ThinkingDelta,
 )
-from .continuation import Continuation, can_go_on, continued
 from .failures import with_next_step
+
+if TYPE_CHECKING:
+    from .continuation import Continuation
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +41,20 @@ class RetryPolicy:
     total_wait_s: float = 120.0
     resumes: bool = True
     """A stream that breaks in mid-answer is gone on with by the next try; False: its error is raised."""
+    waits_for_servers: bool = False
+    """A server that is gone is tried `max_retries` times too, as somebody said how often; False: once."""
 
-    def wait_s(self, error: ProviderError, retries_done: int, waited_s: float) -> float | None:
-        """Seconds to wait before the next try of the same model; None: do not try it again."""
+    def wait_s(
+        self, error: ProviderError, retries_done: int, waited_s: float, *, was_there: bool = False
+    ) -> float | None:
+        """Seconds to wait before the next try of the same model; None: do not try it again.
+
+        Args:
+            was_there: the server has answered in this run: it may be starting anew.
+        """
         limit = self.max_retries if error.retry_limit is None else min(self.max_retries, error.retry_limit)
+        if error.retry_limit and isinstance(error, ServerUnreachableError) and (self.waits_for_servers or was_there):
+            limit = self.max_retries
         if not error.is_retryable_by_kind or retries_done >= limit:
             return None
         wait = error.retry_after_s if error.retry_after_s is not None else self._backoff_s(retries_done)
@@ -79,7 +92,7 @@ class FallbackModel:
         waited_s, has_thought, asked = 0.0, False, request
         going_on: Continuation | None = None
         for place, model in enumerate(self.models):
-            retries = 0
+            retries, was_there = 0, False
             while True:
                 started, heard_at = perf_counter(), 0.0
                 try:
@@ -105,14 +118,17 @@ class FallbackModel:
                         error.delivered_chars = error.delivered_chars or 1
                     else:  # what the door had read but held back is lost to nobody
                         error.delivered_chars = 0
-                    may_go_on = not is_delivered or (self.policy.resumes and can_go_on(error))
-                    wait_s = self.policy.wait_s(error, retries, waited_s) if may_go_on else None
+                    may_go_on = not is_delivered or (self.policy.resumes and _can_go_on(error))
+                    was_there = was_there or not isinstance(error, ServerUnreachableError)
+                    wait_s = self.policy.wait_s(error, retries, waited_s, was_there=was_there) if may_go_on else None
                     following = self._following(place, wait_s) if may_go_on else ""
                     attempts.append(_attempt(model, started, heard_at, error, following))
                     if not following:
                         raise self._final(error, attempts, is_delivered) from None
                 yield AttemptFailed(attempts[-1], keeps_text=is_delivered)
                 if is_delivered:
+                    from .continuation import Continuation, continued
+
                     asked = continued(request, "".join(said))
                     going_on = Continuation("".join(said), shows_thinking=not has_thought)
                 if wait_s is None:
@@ -172,3 +188,9 @@ def _attempt(
         then=then,
         first_token_s=heard_at - started if heard_at else None,
     )
+
+
+def _can_go_on(error: ProviderError) -> bool:
+    from .continuation import can_go_on
+
+    return can_go_on(error)

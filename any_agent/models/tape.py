@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import stat
 from collections.abc import AsyncIterator, Iterable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from hashlib import sha256
 from time import perf_counter
 from typing import Any
@@ -23,11 +24,14 @@ from .on_tape import Json, delta_json, delta_of, difference, error_json, error_o
 
 VERSION = 1
 TOLD = ("served_window", "count_prompt")  # what a model may be asked beside its calls
+MOST_HEAD_BYTES = 4_096
+_BINARY = getattr(os, "O_BINARY", 0)  # on Windows, where lines would end otherwise
 LEAVE_S = 5.0  # a stream that its consumer left is left again, sooner or later
 
 
 class Tape:
-    """A file of model calls. What is recorded replaces what was on it; no file is touched before the first call.
+    """A file of model calls. What is recorded replaces what was on it; no file is touched before the first call, and
+    none that is something else than a tape.
 
     Args:
         secrets: texts that never get onto it, beside everything that has the shape of a key and the values of
@@ -53,18 +57,43 @@ class Tape:
         """Append one line; the first one begins the tape anew, for the user's eyes only.
 
         Raises:
-            ConfigurationError: it cannot be written.
+            ConfigurationError: it cannot be written, or something else than a tape is there.
         """
         lines = [entry] if self._is_begun else [{"kind": "tape", "version": VERSION}, entry]
-        how = os.O_WRONLY | os.O_CREAT | (os.O_APPEND if self._is_begun else os.O_TRUNC)
         try:
             os.makedirs(os.path.dirname(self.path), mode=0o700, exist_ok=True)
-            with os.fdopen(os.open(self.path, how, 0o600), "ab" if self._is_begun else "wb") as file:
+            # Not emptied as it is opened: what is there is looked at first, and nothing can come between.
+            how = os.O_WRONLY | os.O_APPEND if self._is_begun else os.O_RDWR
+            with os.fdopen(os.open(self.path, how | os.O_CREAT | _BINARY, 0o600), "wb") as file:
+                if not self._is_begun and stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                    self._check_head(os.read(file.fileno(), MOST_HEAD_BYTES))
+                    os.lseek(file.fileno(), 0, os.SEEK_SET)
+                    os.ftruncate(file.fileno(), 0)
                 file.write(b"".join(map(_line, lines)))
         except OSError as error:
             text = f"the tape {self.path} cannot be written: {error.strerror or error}"
             raise ConfigurationError(text, field="record", value=self.path) from None
         self._is_begun = True
+
+    def check_place(self) -> None:
+        """Before the first call, which costs something: whether a tape may begin here.
+
+        Raises:
+            ConfigurationError: something else than a tape is there.
+        """
+        if not self._is_begun and os.path.isfile(self.path):
+            with suppress(OSError), open(self.path, "rb") as file:  # `write` tells of it
+                self._check_head(file.read(MOST_HEAD_BYTES))
+
+    def _check_head(self, start: bytes) -> None:
+        """Raises if a file that starts so is no tape: it would be lost."""
+        try:
+            is_tape = not start or json.loads(start.partition(b"\n")[0])["kind"] == "tape"
+        except (ValueError, KeyError, TypeError, RecursionError):
+            is_tape = False
+        if not is_tape:
+            text = f"{self.path} is there and is no tape; it stays as it is. Record to another file, or remove this one"
+            raise ConfigurationError(text, field="record", value=self.path)
 
     # -------------------------------------------------------------- playing
 
@@ -167,6 +196,7 @@ class RecordingModel:
         return self._noted(name, found) if name in TOLD else found
 
     async def stream(self, request: ModelRequest) -> AsyncIterator[Delta]:
+        self.tape.check_place()
         said: list[Json] = []
         entry: Json = {"kind": "call", "model": self.name, "base_url": getattr(self.inner, "base_url", None)}
         entry |= {"request": request_json(request, self.tape.secrets), "ended": "left"}
@@ -186,6 +216,7 @@ class RecordingModel:
 
     def _noted(self, kind: str, asked: Any) -> Any:
         async def ask(*given: Any) -> Any:
+            self.tape.check_place()
             value = await asked(*given)
             about = _digest(given, self.tape.secrets)
             self.tape.write({"kind": kind, "model": self.name, "about": about, "value": value})

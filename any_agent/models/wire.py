@@ -253,6 +253,9 @@ def _decode(item: Mapping[str, Any], place: int) -> Message:
         reasoning = item.get("reasoning_content") or item.get("reasoning")
         thinking: tuple[Block, ...] = (ThinkingBlock(reasoning),) if isinstance(reasoning, str) else ()
         calls = tuple(_decode_call(call) for call in item.get("tool_calls") or ())
+        refusal = item.get("refusal")
+        if isinstance(refusal, str) and not content:
+            content = (TextBlock(refusal),)
         return AssistantMessage(thinking + content + calls)
     raise InvalidInputError(
         f"message {place} has role {role!r}; use system, user, assistant or tool",

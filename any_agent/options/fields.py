@@ -133,7 +133,8 @@ class OptionFields(OutputOptions, SubagentOptions, RecallOptions):
     retry_on_error: bool = True
     """False: no try is repeated; fallback models are still tried."""
     max_retries: int = Field(3, ge=0)
-    """Further tries of the same model after an error that may pass; 0: none."""
+    """Further tries of the same model after an error that may pass; 0: none. A server that cannot be reached is tried
+    once more by default, and as often as you say here."""
     retry_delay: float = Field(1.0, ge=0)
     """Seconds before the first further try; doubled each time, with jitter; Retry-After wins. 0: at once."""
     max_retry_wait: float = Field(120.0, ge=0)

@@ -132,6 +132,39 @@ class FindingSuite:
         newest = await store.get_relevant_context(uuid4().hex, limit=1)
         assert newest[0]["prompt"] == "something else" and newest[0]["metadata"] == {}
 
+    async def test_rewound_interactions_are_not_told(self, store: Any) -> None:
+        s, kept, gone, later = uuid4().hex, *(f"w{uuid4().hex}" for _ in range(3))
+        for word, seq in (kept, 1), (gone, 6):  # as sessions write a turn
+            turn = [said("user", word), said("assistant", "yes")]
+            done = {"kind": "interaction", "prompt": word, "response": "yes"}
+            await store.append(s, [*turn, call(), done, {"kind": "checkpoint", "summary": word, "covers_seq": seq}])
+        assert [one["prompt"] for one in await store.get_relevant_context(gone, 1)] == [gone]  # it is in the index
+        await store.append(s, [{"kind": "rewind", "after_seq": 2}])
+        assert await store.search(gone, sources=("interaction",)) == []
+        assert gone not in [one["prompt"] for one in await store.get_relevant_context(gone, 3)]
+        assert [one["prompt"] for one in await store.get_relevant_context(kept, 1)] == [kept]
+        assert [one["prompt"] for one in await store.load(s, kinds=("interaction",))] == [kept]
+        assert gone not in await store.export(s) and gone in await store.export(s, "jsonl")
+        await store.save_interaction(s, later, "yes")
+        assert [one["prompt"] for one in await store.get_relevant_context(later, 1)] == [later]
+        await store.append(s, [{"kind": "rewind", "after_seq": 0, "state": "replaced"}])
+        for word in kept, gone, later:
+            assert await store.search(word, sources=("interaction",)) == []
+            found = [one["prompt"] for one in await store.get_relevant_context(word, 5)]
+            assert not {kept, gone, later} & {*found}
+            assert word not in await store.export(s)
+        assert len(await store.load(s, kinds=("interaction",), include_rewound=True)) == 3
+        copy = uuid4().hex
+        await store.fork(s, copy)
+        assert await store.load(copy) == []
+
+    async def test_what_was_rewound_before_search_knew_it_stays_unknown(self, store: Any) -> None:
+        s, word = uuid4().hex, f"w{uuid4().hex}"
+        done = {"kind": "interaction", "prompt": word, "response": "yes"}
+        await store.append(s, [said("user", word), done, {"kind": "rewind", "after_seq": 0}])
+        assert await store.search(word) == [] and await store.search(word, sources=("interaction",)) == []
+        assert word not in [one["prompt"] for one in await store.get_relevant_context(word)]
+
     # -------------------------------------------------------------- deleting
 
     async def test_deleting_leaves_nothing(self, store: Any) -> None:

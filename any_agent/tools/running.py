@@ -14,6 +14,7 @@ from typing import Any
 
 from ..errors import ToolError, ToolExecutionError, ToolInputError, ToolTimeoutError, ToolUnavailableError
 from ..models.canonical import canonical
+from ..models.halves import whole
 from ..types import Json
 from .context import ToolContext
 from .refusals import Waiting
@@ -148,11 +149,23 @@ async def _try(
 
 async def _guarded(one: Tool, arguments: Mapping[str, Json], context: ToolContext | None) -> ToolResult:
     try:
-        return await one.call(arguments, context)
+        result = await one.call(arguments, context)
+        told = _told_failure(result.data)
+        if told is not None:  # a failure like any other: tried again, never cached
+            raise ToolExecutionError(told, tool_name=one.name)
+        return result
     except (Exception, asyncio.CancelledError, KeyboardInterrupt, GeneratorExit):
         raise
     except BaseException as error:  # SystemExit ends the call, not the program
         raise ToolExecutionError(_named(error), tool_name=one.name) from None
+
+
+def _told_failure(data: Any) -> str | None:
+    try:
+        blocks = claude_blocks(data)
+    except Exception:  # an odd object: the tool has run, which is told later
+        return None
+    return (blocks.text or "the tool failed") if blocks is not None and blocks.is_error else None
 
 
 async def _stop(one: Tool, work: asyncio.Future[ToolResult], context: ToolContext | None, began_s: float) -> None:
@@ -182,7 +195,7 @@ def _forget(work: asyncio.Future[ToolResult]) -> None:
 
 
 def render(data: Any) -> str:
-    """A tool's result as the model reads it: text as it is, everything else as JSON.
+    """A tool's result as the model reads it: text as it is, the texts of Claude's and MCP's blocks, else JSON.
 
     What JSON has no words for: numbers that are none become "NaN", "Infinity", "-Infinity"; keys that are no text are
     written as text; bytes are UTF-8, and what is not becomes `\\xff`.
@@ -193,6 +206,8 @@ def render(data: Any) -> str:
         return NOTHING
     elif isinstance(data, _BYTES):
         text = _plain(data)
+    elif (blocks := claude_blocks(data)) is not None:
+        text = blocks.text or NOTHING
     else:
         try:
             text = _json(_plain(data) if _is_object(data) else data)
@@ -205,8 +220,56 @@ def render(data: Any) -> str:
         try:
             text.encode()
         except UnicodeEncodeError:  # half of a surrogate pair: no server takes it
-            text = text.encode("utf-8", "replace").decode()
+            text = whole(text)
     return text
+
+
+@dataclass(frozen=True, slots=True)
+class ClaudeBlocks:
+    """A result as tools of the Claude Agent SDK and of MCP give it."""
+
+    text: str
+    is_error: bool
+
+
+def claude_blocks(data: Any) -> ClaudeBlocks | None:
+    """`{"content": [{"type": "text", …}], "is_error": …}`, read; None: it is something else."""
+    if hasattr(data, "model_dump") and (hasattr(data, "isError") or hasattr(data, "is_error")):
+        data = data.model_dump(mode="json", by_alias=True)
+    if not isinstance(data, Mapping) or not data.keys() <= _CLAUDE_KEYS:
+        return None
+    content, structured = data.get("content"), data.get("structuredContent")
+    if not isinstance(content, (list, tuple)) or not (content or len(data) > 1):  # {"content": []} may be anything
+        return None
+    told = [_block_text(block) for block in content]
+    if None in told:
+        return None
+    if not told and structured is not None:
+        told = [render(structured)]
+    return ClaudeBlocks("\n".join([one for one in told if one]), bool(data.get("is_error") or data.get("isError")))
+
+
+_CLAUDE_KEYS = {"content", "is_error", "isError", "structuredContent", "_meta"}
+
+
+def _block_text(block: Any) -> str | None:
+    """What the model reads of one block; None: it is no such block."""
+    kind = block.get("type") if isinstance(block, Mapping) else None
+    inner = block.get({"image": "source", "resource": "resource"}.get(str(kind), ""), block) if kind else None
+    if not isinstance(inner, Mapping):
+        return None
+    text, data = inner.get("text"), inner.get("blob", inner.get("data"))
+    address = inner.get("uri", inner.get("url"))
+    if kind in ("text", "resource") and isinstance(text, str):
+        return text
+    if kind in ("image", "audio", "resource") and isinstance(data, str):  # base64 would fill the window
+        size_bytes = len(data) * 3 // 4
+        size = f"{size_bytes / 1024:.0f} KB" if size_bytes >= 1024 else f"{size_bytes} bytes"
+        named = [address, inner.get("mimeType", inner.get("media_type"))]
+        return f"[{' '.join([str(kind), *[str(one) for one in named if one]])}, {size}]"
+    if kind in ("image", "resource_link") and isinstance(address, str):
+        return f"[{kind} {address}]"
+    return None
 
 
 _BYTES = (bytes, bytearray, memoryview)

@@ -47,6 +47,9 @@ class Play:
     prints: Sequence[str] = ()
     requests: int = 1
     stdin: str = ""
+    arguments: Sequence[str] = ()
+    files: Mapping[str, str] = field(default_factory=dict)  # name to text, in its folder
+    before: Sequence[str] = ()  # commands that are run there first
     environment: Mapping[str, str] = field(default_factory=dict)
     warns: str = ""  # what stderr looks like
 
@@ -59,6 +62,21 @@ def essays(request: WireRequest) -> Any:
     return says_and_stalls(next(said for said in ("Boats", "A bridge", "Rivers") if said.split()[-1].lower() in asked))
 
 
+def commit(summary: str, kind: str, *details: str) -> list[bytes]:
+    """A commit message, as JSON."""
+    return says(json.dumps({"kind": kind, "summary": summary, "details": [one.removeprefix("- ") for one in details]}))
+
+
+LOG = """\
+2025-10-15 09:00:00 ERROR too early
+2025-10-15 14:00:01 ERROR db timeout after 30s
+2025-10-15T14:20:07Z ERROR db timeout after 31s
+  at pool.py, no time of its own
+127.0.0.1 - - [15/Oct/2025:14:55:36 +0000] "GET /pay HTTP/1.1" 503 12
+{"time": "2025-10-15T15:00:00", "level": "error", "msg": "x"}
+2025-10-15 15:00:02 WARN slow
+2025-10-16 09:00:00 ERROR too late
+"""
 PLAYS = {
     "simple_query.py": Play([says("Fitting ", "curves.")], ["Fitting curves.", "-- tiny: an unknown number of tokens"]),
     "with_tools.py": Play(
@@ -146,6 +164,40 @@ PLAYS = {
         ],
         requests=7,
     ),
+    "simple_tool.py": Play(
+        [calls("get_weather", '{"city": "Paris"}'), says("Sunny, ", "22 °C.")], ["Sunny, 22 °C."], requests=2
+    ),
+    "env_config_complete.py": Play(
+        [says("No surprises.")], ["m at http://127.0.0.1", "temperature 0.7", "No surprises."]
+    ),
+    "git_commit_agent.py": Play(
+        [commit("Say hello", "docs"), commit("Greet", "feat", "- More polite")],
+        ["Staged: 1 file(s)", "docs: Say hello\n\n", "feat: Greet\n\n- More polite\n", "1 file changed"],
+        requests=2,
+        stdin="it is a feature\n\n",
+        files={"hello.txt": "hello\n"},
+        before=["git init -q", "git add hello.txt"],
+        environment={f"GIT_{who}_{what}": "a@b.c" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")},
+    ),
+    "log_analyzer_agent.py": Play(
+        [calls("find_lines", '{"text": "timeout"}'), says("The pool ", "is too small."), says("At two.")],
+        [
+            *["Entries: 6\nErrors: 4\nWarnings: 1\n", "Peak: 3 errors in the hour from 2025-10-15T14:00\n"],
+            *["  2 x # ERROR db timeout after #\n", "The pool is too small.", "ask (Enter leaves)> At two."],
+        ],
+        requests=3,
+        stdin="When?\n\n",
+        arguments=["app.log", "--since", "2025-10-15T12:00:00", "--until", "2025-10-16T00:00:00", "--interactive"],
+        files={"app.log": LOG},
+    ),
+    "context_management.py": Play(
+        [says(f"Answer {n}.") for n in range(1, 14)],
+        [
+            *["stateless: Tasks", "Answer 1.", "Answer 2.", "watched: Count", "-- cut to 2 messages"],
+            *["with_notes: Keep", "Answer 7.", "by_itself: The oldest", "-- message 6: 10 older", "12 messages"],
+        ],
+        requests=16,  # three ask whether the server counts tokens
+    ),
     "config_examples.py": Play((), ["explicit", "get_model('qwen3-8b')", "m", "temperature"], requests=0),
 }
 
@@ -159,6 +211,8 @@ def test_every_example_has_a_play() -> None:
 def test_example(name: str, server: LoopbackServer, tmp_path: Path) -> None:
     play = PLAYS[name]
     server.reply(CHAT, *play.replies)
+    for file, text in play.files.items():
+        (tmp_path / file).write_text(text, encoding="utf-8")
     environment = {
         "PATH": os.environ["PATH"],
         "HOME": str(tmp_path),
@@ -166,8 +220,10 @@ def test_example(name: str, server: LoopbackServer, tmp_path: Path) -> None:
         "ANY_AGENT_BASE_URL": server.base_url,
         **play.environment,
     }
+    for command in play.before:
+        subprocess.run(command.split(), cwd=tmp_path, env=environment, check=True, timeout=30)
     done = subprocess.run(
-        [sys.executable, "-W", "error", str(ROOT / "examples" / name)],
+        [sys.executable, "-W", "error", str(ROOT / "examples" / name), *play.arguments],
         cwd=tmp_path,
         env=environment,
         input=play.stdin,

@@ -11,6 +11,7 @@ from .. import vectors
 from ..documents import Document
 from ..entries import clean
 from ..finding import Filters
+from ..live import LIVE
 from ..seam import Hit
 from ..words import snippet
 from .link import Transaction
@@ -99,14 +100,19 @@ async def interactions(tx: Transaction, keys: Sequence[tuple[str, int]]) -> dict
     """(prompt, response, metadata as JSON text, created_at) by (session_id, seq)."""
     rows = await tx.all(
         "SELECT session_id, seq, prompt, response, metadata, created_at FROM interactions "
-        "JOIN unnest(%s::text[], %s::bigint[]) AS wanted (session_id, seq) USING (session_id, seq)",
+        "JOIN unnest(%s::text[], %s::bigint[]) AS wanted (session_id, seq) USING (session_id, seq) "
+        f"WHERE {LIVE['interaction']}",
         ([key[0] for key in keys], [key[1] for key in keys]),
     )
     return {(row[0], row[1]): row[2:] for row in rows}
 
 
 async def newest_interactions(tx: Transaction, limit: int) -> list[tuple[str, int]]:
-    rows = await tx.all("SELECT session_id, seq FROM interactions ORDER BY created_at DESC, id DESC LIMIT %s", (limit,))
+    rows = await tx.all(
+        f"SELECT session_id, seq FROM interactions WHERE {LIVE['interaction']} "
+        "ORDER BY created_at DESC, id DESC LIMIT %s",
+        (limit,),
+    )
     return [(row[0], row[1]) for row in rows]
 
 

@@ -13,6 +13,7 @@ from uuid import uuid4
 from ...errors import InvalidInputError
 from ..entries import KINDS, SESSION, Entry, Kind, Row, clean, decode, dump, spoken, with_defaults
 from ..journal import listed
+from ..live import LIVE
 from .leases import FENCE, NOW, check_fence, release
 from .link import Transaction, Witness
 from .words import vector
@@ -128,6 +129,11 @@ async def _put_rewind(tx: Transaction, session_id: str, seq: int, row: Row) -> N
     )
     await tx.send("DELETE FROM texts WHERE session_id = %s AND seq > %s AND source = 'message'", place)
     await _insert(tx, session_id, seq, row)
+    await tx.send(
+        f"DELETE FROM texts WHERE session_id = %s AND source = 'interaction' AND seq IN "
+        f"(SELECT seq FROM interactions WHERE session_id = %s AND NOT ({LIVE['interaction']}))",
+        (session_id, session_id),
+    )
 
 
 _ADD: dict[str, Callable[[Transaction, str, int, Row], Awaitable[None]]] = {
@@ -162,7 +168,7 @@ async def load(
     """Entries of the kinds, by seq; all kinds in one round trip."""
     answers = []
     for name in kinds:
-        live = " AND state = 'live'" if name == "message" and not include_rewound else ""
+        live = f" AND {LIVE[name]}" if name in LIVE and not include_rewound else ""
         query = f"{_SELECT[name]} WHERE session_id = %s AND seq > %s{live} ORDER BY seq LIMIT %s"
         answers.append((name, await tx.send(query, (session_id, after, limit))))
     entries: list[Entry] = []
@@ -231,11 +237,11 @@ async def fork(tx: Transaction, session_id: str, new_session_id: str, up_to: int
         )
     both = (new_session_id, session_id)
     await tx.send("INSERT INTO session_tags SELECT %s, tag FROM session_tags WHERE session_id = %s", both)
-    for name, condition in (("message", "state = 'live'"), ("checkpoint", f"covers_seq <= {last}")):
+    for name, condition in (("message", "true"), ("checkpoint", f"covers_seq <= {last}")):
         table, names = KINDS[name].table, ", ".join(("seq", *KINDS[name].names))
         await tx.send(
             f"INSERT INTO {table} (session_id, {names}) SELECT %s, {names} FROM {table} "
-            f"WHERE session_id = %s AND seq <= %s AND {condition} ORDER BY seq",
+            f"WHERE session_id = %s AND seq <= %s AND {condition} AND {LIVE[name]} ORDER BY seq",
             (*both, last),
         )
     spoken_columns = "source, seq, role, created_at, text, words"

@@ -321,8 +321,11 @@ class Link:
             own.drop_idle()
         self.shut()
 
-    def shut(self) -> None:
-        """Close all connections that are not in use. Safe to call twice, from any thread, and after a fork."""
+    def shut(self, wait_s: float = 0.0) -> None:
+        """Close all connections that are not in use. Safe to call twice, from any thread, and after a fork.
+
+        It never waits, whatever `wait_s` is: to finish a connection is to send one packet without blocking.
+        """
         if self._pid != os.getpid():
             return
         with self._lock:

@@ -87,7 +87,7 @@ class PostgresStore(SqlStore[Link]):
         """Finish what is being done and close all connections. Safe to call twice; the next use opens it again."""
         if not self._is_closed:
             link, self._is_closed = self._db, True
-            self._end.detach()
+            self._taken_out()
             await link.close()
 
     # -------------------------------------------------------------- the journal

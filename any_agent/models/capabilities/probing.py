@@ -6,6 +6,7 @@ kept per server build, address, model and chat template; servers that may cost m
 
 from __future__ import annotations
 
+import time
 from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ from .questions import Probe
 from .verdicts import Identity, Verdict, Verdicts, identity, place_of, verdicts_path
 
 AGENT_LIMIT_S = 120.0  # a probe that an agent waits for ends here
+NOBODY_S = 60.0  # for so long nobody is looked for again where nobody was found: it takes several requests
 
 
 async def probe_capabilities(
@@ -71,6 +73,7 @@ class _Known:
 
     verdicts: Verdicts
     whom: dict[tuple[str, ...], tuple[Identity, ServedModel | None, bool]] = field(default_factory=dict)
+    nobody_until: dict[tuple[str, ...], float] = field(default_factory=dict)  # places, monotonic seconds
     asking: set[str] = field(default_factory=set)
 
 
@@ -80,7 +83,8 @@ _KNOWN: dict[Path, _Known] = {}
 async def known_verdict(model: Model, *, may_probe: bool) -> Verdict | None:
     """What is known of the model behind a door, a FittedModel or (its first one) a FallbackModel.
 
-    The first time the server is asked who it is; from then on it is a look into memory. Never raises.
+    The first time the server is asked who it is; from then on it is a look into memory. Where nobody is identified the
+    server is asked again after a minute. Never raises.
 
     Args:
         may_probe: ask the model when nothing is known and it `is_free_to_ask`; clouds and gateways never are.
@@ -95,8 +99,11 @@ async def known_verdict(model: Model, *, may_probe: bool) -> Verdict | None:
     known = _KNOWN.setdefault(verdicts_path(), _Known(Verdicts.load()))
     place = (where.base_url or "", where.provider or "", where.model, type(door).__name__)
     if place not in known.whom:
+        if time.monotonic() < known.nobody_until.get(place, 0.0):
+            return None
         found = await _identified(where, _door_name(door))
         if found is None:
+            known.nobody_until[place] = time.monotonic() + NOBODY_S
             return None
         known.whom[place] = found
     whom, served, is_free = known.whom[place]
@@ -116,6 +123,7 @@ def forget_servers() -> None:
     """Ask again who is served where, e.g. after another model was loaded; verdicts stay."""
     for known in _KNOWN.values():
         known.whom.clear()
+        known.nobody_until.clear()
 
 
 def cloud_identity(model: Any) -> Identity:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from urllib.parse import urlsplit
 
 from ...config.providers import proxy_for
@@ -17,7 +18,7 @@ async def with_scheme(error: Exception, where: Where, *, timeout_s: float = 1.0)
     only the address that the user named, without key or prompt.
 
     Args:
-        timeout_s: seconds for the look.
+        timeout_s: seconds for each of the two looks.
     """
     url = where.base_url or ""
     may_be = isinstance(error, (ServerUnreachableError, ProviderTimeoutError)) and not error.delivered_chars
@@ -25,9 +26,9 @@ async def with_scheme(error: Exception, where: Where, *, timeout_s: float = 1.0)
         return error
     try:
         is_plain = await asyncio.wait_for(_speaks_plain_http(url), timeout_s)
+        if not is_plain or await _speaks_tls(url, timeout_s):
+            return error
     except (OSError, ValueError, asyncio.TimeoutError):
-        return error
-    if not is_plain:
         return error
     said = (
         f"the server there speaks plain HTTP, no TLS.\n  fix: begin base_url with http:// ({url.replace('s', '', 1)})."
@@ -35,6 +36,20 @@ async def with_scheme(error: Exception, where: Where, *, timeout_s: float = 1.0)
     told = where.error(ServerUnreachableError, said)
     told.retry_limit = 0  # once more would help nobody
     return told
+
+
+async def _speaks_tls(url: str, timeout_s: float) -> bool:
+    """Some ports take both; what is slow there must not be called plain."""
+    parts = urlsplit(url)
+    anybody = ssl.create_default_context()
+    anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE  # nothing is said after the handshake
+    try:
+        opened = asyncio.open_connection(parts.hostname, parts.port or 443, ssl=anybody)
+        _, writer = await asyncio.wait_for(opened, timeout_s)
+    except (OSError, asyncio.TimeoutError):
+        return False
+    writer.close()
+    return True
 
 
 async def _speaks_plain_http(url: str) -> bool:
