@@ -150,11 +150,7 @@ class AgentSession(Conversation):
                 raise
         finally:
             live.waiting = None
-            try:
-                await live.close_events()
-            finally:  # cancelled again meanwhile: the session is free all the same
-                self._seal(live)
-                await self._release(live)
+            await self._set_free(live)
             if not self.is_conversation:  # a one-off prompt is the whole session
                 await self._hook_end()
         if live.interrupted is not None:
@@ -267,16 +263,19 @@ class AgentSession(Conversation):
         live.is_interrupted = True
         waiting = live.waiting
         if waiting is None:  # the consumer holds an event: nobody waits in the stream
-            try:
-                await live.close_events()
-            finally:
-                self._seal(live)
-                await self._release(live)
+            await self._set_free(live)
             return
         waiting.cancel()
         # The interrupted task seals the history; wait for that, but never for ourselves.
         while waiting is not asyncio.current_task() and self._live is live and not waiting.done():  # noqa: ASYNC110
             await asyncio.sleep(0.001)
+
+    async def _set_free(self, live: Live) -> None:
+        try:
+            await live.close_events()
+        finally:  # cancelled again meanwhile: the session is free all the same
+            self._seal(live)
+            await self._release(live)
 
     def _seal(self, live: Live) -> None:
         """Leave a well-formed history: partial text kept and marked, every call answered."""
