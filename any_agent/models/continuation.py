@@ -5,15 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ..errors import (
-    InvalidResponseError,
-    ProviderError,
-    ProviderTimeoutError,
-    RateLimitError,
-    ServerError,
-    ServerUnreachableError,
-    StreamInterruptedError,
-)
 from ..types import (
     AssistantMessage,
     Delta,
@@ -30,17 +21,8 @@ GO_ON = (
     "The connection broke in the middle of your answer. Go on exactly where it stopped, in the middle of the word if "
     "need be. Do not repeat anything you said, and do not comment on this."
 )
-BROKEN = (
-    *(StreamInterruptedError, ProviderTimeoutError, ServerError, InvalidResponseError),
-    *(ServerUnreachableError, RateLimitError),  # of the try that was to go on
-)
 SURE_CHARS = 12  # so many equal characters are a repetition, not chance
 MOST_CHARS = 200  # the longest repetition of an end that is looked for
-
-
-def can_go_on(error: ProviderError) -> bool:
-    """The stream broke, the request was good."""
-    return isinstance(error, BROKEN)
 
 
 def continued(request: ModelRequest, said: str) -> ModelRequest:

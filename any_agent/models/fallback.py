@@ -9,7 +9,16 @@ from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from ..errors import AllModelsFailedError, ProviderError, ServerUnreachableError
+from ..errors import (
+    AllModelsFailedError,
+    InvalidResponseError,
+    ProviderError,
+    ProviderTimeoutError,
+    RateLimitError,
+    ServerError,
+    ServerUnreachableError,
+    StreamInterruptedError,
+)
 from ..protocols import Model
 from ..types import (
     Attempt,
@@ -26,6 +35,12 @@ from .failures import with_next_step
 
 if TYPE_CHECKING:
     from .continuation import Continuation
+
+# The stream broke, the request was good.
+_GONE_ON_AFTER = (
+    *(StreamInterruptedError, ProviderTimeoutError, ServerError, InvalidResponseError),
+    *(ServerUnreachableError, RateLimitError),  # of the try that was to go on
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +133,7 @@ class FallbackModel:
                         error.delivered_chars = error.delivered_chars or 1
                     else:  # what the door had read but held back is lost to nobody
                         error.delivered_chars = 0
-                    may_go_on = not is_delivered or (self.policy.resumes and _can_go_on(error))
+                    may_go_on = not is_delivered or (self.policy.resumes and isinstance(error, _GONE_ON_AFTER))
                     was_there = was_there or not isinstance(error, ServerUnreachableError)
                     wait_s = self.policy.wait_s(error, retries, waited_s, was_there=was_there) if may_go_on else None
                     following = self._following(place, wait_s) if may_go_on else ""
@@ -188,9 +203,3 @@ def _attempt(
         then=then,
         first_token_s=heard_at - started if heard_at else None,
     )
-
-
-def _can_go_on(error: ProviderError) -> bool:
-    from .continuation import can_go_on
-
-    return can_go_on(error)
